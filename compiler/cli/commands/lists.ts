@@ -1,0 +1,35 @@
+// `dsvc targets` and `dsvc passes`: what can be named on the command line.
+import { inferencePasses } from '../../pipeline.ts';
+import { writeProduct } from '../files.ts';
+import type { ListOptions } from '../options.ts';
+import type { Session } from '../program.ts';
+import { loadTarget, targetNames } from '../targets.ts';
+
+export async function targets(_session: Session, options: ListOptions): Promise<void> {
+  const all = await Promise.all(targetNames.map(loadTarget));
+  const rows = all.map((t) => ({ name: t.name, doc: t.doc, memoryBytes: t.memoryBytes }));
+  await print(options, rows, (t) => [t.name, t.doc]);
+}
+
+export async function passes(_session: Session, options: ListOptions): Promise<void> {
+  const rows = inferencePasses().map((p) => ({
+    name: p.name,
+    doc: p.doc,
+    canBeDisabled: p.required !== true,
+  }));
+  await print(options, rows, (p) => [p.name, p.doc + (p.canBeDisabled ? '' : ' (cannot be disabled)')]);
+}
+
+async function print<T>(
+  options: ListOptions,
+  rows: readonly T[],
+  cells: (row: T) => readonly [string, string],
+): Promise<void> {
+  const table = rows.map(cells);
+  const width = Math.max(...table.map(([name]) => name.length));
+  const text =
+    options.format === 'json'
+      ? `${JSON.stringify(rows, null, 2)}\n`
+      : table.map(([name, doc]) => `${name.padEnd(width)}  ${doc}\n`).join('');
+  await writeProduct('-', text);
+}

@@ -1,0 +1,252 @@
+// `dsvc run`: a model or a bundle on a checkpoint and inputs.
+import { DiagnosticError, type Diagnostic } from '../../../ir/diagnostics.ts';
+import { encodeBytes } from '../../../ir/formats/index.ts';
+import type { TensorData } from '../../../ir/interpret/values.ts';
+import { WeightCache } from '../../../ir/interpret/weights.ts';
+import type { Module } from '../../../ir/module.ts';
+import {
+  elementBytes,
+  openCheckpoint,
+  writeSafetensors,
+  type Checkpoint,
+  type TensorToWrite,
+} from '../../../runtime/safetensors.ts';
+import { runPipeline } from '../../pass.ts';
+import { inferencePasses } from '../../pipeline.ts';
+import { Capture } from '../capture.ts';
+import { CheckpointWeights, compareCheckpoint, isFp8Checkpoint } from '../checkpoint-weights.ts';
+import { PassObserver } from '../dumps.ts';
+import { asDiagnostics } from '../failures.ts';
+import { keepEntries } from '../entries.ts';
+import { checkWritable, refuseSame, requireFile } from '../files.ts';
+import { isBundle, readBundle } from '../bundle-file.ts';
+import { onInterrupt } from '../interrupt.ts';
+import { loadAndTrace } from '../model.ts';
+import { badUsage, checkNames, UsageError } from '../names.ts';
+import type { RunOptions } from '../options.ts';
+import type { Session } from '../program.ts';
+import { showTimings } from '../report.ts';
+import { argmax, Driver } from '../run-entries.ts';
+import { readInputs, vocabularyOf, type RunInputs, type TokenIds } from '../run-inputs.ts';
+import { loadTarget } from '../targets.ts';
+import { Timings } from '../timings.ts';
+
+const devices = ['ref'];
+const entries = ['prefill', 'decode'];
+
+/** Decoded weights up to this size are kept between decode steps; larger models read each layer again. */
+const keepBytes = 2 ** 31;
+
+export async function run(session: Session, path: string, options: RunOptions): Promise<void> {
+  const { terminal, crash } = session;
+  if (options.reproducer !== undefined) crash.reproducer = options.reproducer;
+  checkRequest(path, options);
+  const timings = new Timings();
+  const observer = new PassObserver(options, inferencePasses(), terminal, timings);
+  // Opened first: its kind decides the precision. What is wrong with it, the model and the inputs is told together.
+  let checkpoint: Checkpoint | undefined;
+  try {
+    const problems: Diagnostic[] = [];
+    const attempt = async <T>(step: () => T | Promise<T>): Promise<T | undefined> => {
+      try {
+        return await step();
+      } catch (error) {
+        const known = error instanceof UsageError ? undefined : asDiagnostics(error);
+        if (!known) throw error;
+        problems.push(...known);
+        return undefined;
+      }
+    };
+    checkpoint = await attempt(() => openCheckpoint(options.weights));
+    const both = await attempt(() => modules(session, path, options, checkpoint, observer, timings));
+    const inputs = await attempt(() =>
+      readInputs(
+        options.input,
+        both ? vocabularyOf(both.traced) : null,
+        options.entry === 'decode' ? options.steps : undefined,
+      ),
+    );
+    const found = checkpoint && both ? compareCheckpoint(checkpoint, both.traced) : [];
+    if (!checkpoint || !both || !inputs || found.some((d) => d.severity === 'error'))
+      throw new DiagnosticError([...problems, ...found]);
+    for (const d of found) terminal.report(d);
+    const { traced, final } = both;
+    const weights = checkpoint;
+    const results = await timings.phase('interpret', () =>
+      interpretEntry(session, traced, final, weights, inputs, options),
+    );
+    write(options.output, results);
+    terminal.info(
+      `${options.output}: ${[...results.keys()].slice(0, 4).join(', ')}${results.size > 4 ? `, … (${results.size} tensors)` : ''}`,
+    );
+    showTimings(timings, options, terminal);
+  } finally {
+    checkpoint?.close();
+  }
+}
+
+/** What is wrong with the flags together. */
+function checkRequest(path: string, options: RunOptions): void {
+  checkNames('device', 'devices', [options.device], devices);
+  checkNames('entry', 'entries', [options.entry], entries);
+  if (options.entry === 'decode' && options.steps === undefined)
+    badUsage('missing-flag', '--entry decode needs --steps', 'say how many tokens to generate: --steps 16');
+  if (options.entry === 'prefill' && options.steps !== undefined)
+    badUsage('conflict', '--steps is for --entry decode', 'leave --steps out, or use --entry decode');
+  if (options.entry === 'decode' && options.capture.length > 0)
+    badUsage('conflict', '--capture is for --entry prefill', 'capture the prompt with --entry prefill');
+  refuseSame(options.output, [path, options.input, options.weights]);
+  checkWritable(options.output);
+  if (!isBundle(path)) requireFile(path, 'a model file or a bundle');
+  else if (
+    options.precision !== undefined ||
+    Object.keys(options.set).length > 0 ||
+    options.disablePass.length > 0
+  )
+    badUsage(
+      'conflict',
+      'a bundle is compiled already: --precision, --set and --disable-pass come too late',
+      'give the model file',
+    );
+}
+
+/** The module as the author wrote it, and as it is after all passes. Of a bundle only the latter is known. */
+async function modules(
+  session: Session,
+  path: string,
+  options: RunOptions,
+  checkpoint: Checkpoint | undefined,
+  observer: PassObserver,
+  timings: Timings,
+): Promise<{ readonly traced: Module; readonly final: Module }> {
+  const { terminal, crash } = session;
+  const needed = options.entry === 'decode' ? ['prefill', 'decode'] : ['prefill'];
+  if (isBundle(path)) {
+    const final = keepEntries(await readBundle(path, terminal), needed);
+    return { traced: final, final };
+  }
+  const precision = options.precision ?? (checkpoint && isFp8Checkpoint(checkpoint) ? 'fp8' : 'f32');
+  const whole = await timings.phase('load and trace', () =>
+    loadAndTrace(path, { precision, target: 'h800', set: options.set }, terminal),
+  );
+  const traced = keepEntries(whole, needed);
+  crash.module = traced;
+  const target = await loadTarget('h800');
+  observer.begin(traced, 'traced', 'dsvc opt 000-traced.dsir -o -');
+  const result = await timings.phase('passes', () =>
+    runPipeline(traced, inferencePasses(), {
+      target,
+      disabled: new Set(options.disablePass),
+      verifyEach: options.verifyEach,
+      onPass: observer.onPass,
+    }),
+  );
+  // Why a fusion was declined is for those who compile; here only what is wrong matters.
+  for (const d of result.diagnostics) if (d.severity !== 'note') terminal.report(d);
+  return { traced, final: result.module };
+}
+
+function interpretEntry(
+  { terminal }: Session,
+  traced: Module,
+  final: Module,
+  checkpoint: Checkpoint,
+  inputs: RunInputs,
+  options: RunOptions,
+): ReadonlyMap<string, TensorData> {
+  const capture =
+    options.capture.length > 0 ? new Capture(options.capture, traced, final, 'prefill') : undefined;
+  const settings = {
+    ...(options.numerics ? { numerics: options.numerics } : {}),
+    ...(capture ? { onOp: capture.onOp } : {}),
+  };
+  const source = new CheckpointWeights(checkpoint);
+  const weights =
+    options.entry === 'decode' && decodedBytes(checkpoint) <= keepBytes ? new WeightCache(source) : source;
+  const { batch, length } = inputs.tokens;
+  const steps = options.steps ?? 0;
+  const driver = new Driver(final, weights, batch, length + steps, settings);
+  const logits = driver.step('prefill', inputs.tokens);
+  const vocabulary = logits.shape[1];
+  const out = new Map<string, TensorData>();
+  const prefill = { ...logits, dtype: 'f32', shape: [batch, length, vocabulary] } as const;
+  if (options.entry === 'prefill') {
+    out.set('logits', prefill);
+    const captured = [...(capture?.tensors ?? [])].sort(([a], [b]) =>
+      a.localeCompare(b, 'en', { numeric: true }),
+    );
+    for (const [name, value] of captured) out.set(name, shaped(name, value, batch, length));
+    return out;
+  }
+  out.set('prefill_logits', prefill);
+  const { ids, rows } = decode(driver, prefill, inputs, steps, (n) =>
+    terminal.progress(`step ${n}/${steps}`),
+  );
+  terminal.endProgress();
+  out.set('generated_ids', { kind: 'tensor', dtype: 'i64', shape: [batch, steps], data: ids, scales: [] });
+  out.set('step_logits', {
+    kind: 'tensor',
+    dtype: 'f32',
+    shape: [batch, steps + 1, vocabulary],
+    data: rows,
+    scales: [],
+  });
+  for (const [name, value] of driver.caches()) out.set(name, value);
+  return out;
+}
+
+/** Feeds one token of each sequence at a time: the forced one, or the largest logit of the step before. */
+function decode(
+  driver: Driver,
+  prefill: TensorData,
+  { forced }: RunInputs,
+  steps: number,
+  onStep: (n: number) => void,
+): { readonly ids: Float64Array; readonly rows: Float64Array } {
+  const [batch, length, vocabulary] = prefill.shape;
+  const ids = new Float64Array(batch * steps);
+  const rows = new Float64Array(batch * (steps + 1) * vocabulary);
+  const keep = (sequence: number, step: number, from: Float64Array, offset: number): void =>
+    rows.set(from.subarray(offset, offset + vocabulary), (sequence * (steps + 1) + step) * vocabulary);
+  for (let s = 0; s < batch; s++) keep(s, 0, prefill.data, (s * length + length - 1) * vocabulary);
+  for (let step = 1; step <= steps; step++) {
+    const next: TokenIds = { batch, length: 1, ids: new Int32Array(batch) };
+    for (let s = 0; s < batch; s++) {
+      const best = argmax(rows, (s * (steps + 1) + step - 1) * vocabulary, vocabulary);
+      next.ids[s] = forced ? forced.ids[s * forced.length + step - 1] : best;
+      ids[s * steps + step - 1] = next.ids[s];
+    }
+    const logits = driver.step('decode', next);
+    for (let s = 0; s < batch; s++) keep(s, step, logits.data, s * vocabulary);
+    onStep(step);
+  }
+  return { ids, rows };
+}
+
+/** The residual stream as [B, T, hidden]; routers keep their flat tokens. */
+function shaped(name: string, value: TensorData, batch: number, length: number): TensorData {
+  if (!name.startsWith('hidden.')) return value;
+  return { ...value, dtype: 'f32', shape: [batch, length, ...value.shape.slice(1)] };
+}
+
+const decodedBytes = (checkpoint: Checkpoint): number =>
+  checkpoint.names().reduce((n, name) => {
+    const { begin, end, dtype } = checkpoint.info(name);
+    return n + ((end - begin) / elementBytes[dtype]) * 8;
+  }, 0);
+
+/** Token ids are I64 and I32 as computed; everything else is written as F32. */
+function write(path: string, results: ReadonlyMap<string, TensorData>): void {
+  const tensors = [...results].map(([name, value]): TensorToWrite => {
+    const dtype = value.dtype === 'i64' ? 'I64' : value.dtype === 'i32' ? 'I32' : 'F32';
+    const stored = dtype === 'I64' ? 'i64' : dtype === 'I32' ? 'i32' : 'f32';
+    return { name, dtype, shape: value.shape, data: () => encodeBytes(stored, value.data) };
+  });
+  // Interrupted while writing: writeSafetensors removes its temporary file itself once it gets to it.
+  const forget = onInterrupt(() => {});
+  try {
+    writeSafetensors(path, tensors);
+  } finally {
+    forget();
+  }
+}

@@ -1,0 +1,24 @@
+// The pipelines: one readable list each.
+import type { Pass } from './pass.ts';
+import { canonicalize } from './passes/canonicalize.ts';
+import { fuseGateUp } from './passes/fuse-gate-up.ts';
+import { fuseLoops } from './passes/fuse-loops.ts';
+import { fuseMlaProjections } from './passes/fuse-mla-projections.ts';
+import { insertFp8 } from './passes/insert-fp8.ts';
+import { outlineKernels } from './passes/outline-kernels.ts';
+import { planMemory } from './passes/plan-memory.ts';
+import { selectKernels } from './passes/select-kernels.ts';
+import { specialize } from './passes/specialize.ts';
+
+/** From the traced model to launches of kernels, for inference entries. */
+export const inferencePasses = (): readonly Pass[] => [
+  specialize,
+  canonicalize,
+  fuseMlaProjections,
+  fuseGateUp,
+  insertFp8,
+  fuseLoops,
+  outlineKernels,
+  planMemory,
+  selectKernels,
+];

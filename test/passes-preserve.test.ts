@@ -1,0 +1,101 @@
+// Passes keep the meaning of every example: the traced model, and what each set of passes makes of it, give the same
+// logits on random weights, in prefill and in decode steps over the paged cache.
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { Driver } from '../compiler/cli/run-entries.ts';
+import { runPipeline } from '../compiler/pass.ts';
+import { inferencePasses } from '../compiler/pipeline.ts';
+import * as dsl from '../dsl/index.ts';
+import { loadModel } from '../dsl/load.ts';
+import { traceModel } from '../dsl/trace-model.ts';
+import { WeightCache, type WeightSource } from '../ir/interpret/index.ts';
+import type { Module } from '../ir/module.ts';
+
+const examples = join(import.meta.dirname, '../examples');
+
+/** Small sizes for the real models, so that the interpreter needs seconds. */
+const models: readonly (readonly [string, Readonly<Record<string, string>>])[] = [
+  ['tiny.ts', { layers: '3', dense_layers: '1' }],
+  ['differential.ts', { layers: '2' }],
+  [
+    'dense-gqa.ts',
+    { layers: '2', hidden: '128', heads: '4', key_heads: '2', length: '32', ff: '192', vocab: '200' },
+  ],
+  [
+    'deepseek-v3.ts',
+    {
+      ...{
+        layers: '2',
+        dense_layers: '1',
+        hidden: '128',
+        vocab: '96',
+        heads: '2',
+        nope: '32',
+        rope: '16',
+        v: '32',
+      },
+      ...{
+        q_rank: '128',
+        kv_rank: '64',
+        experts: '8',
+        experts_per_token: '2',
+        expert_groups: '4',
+        top_groups: '2',
+      },
+      ...{ dense_ff: '128', expert_ff: '128', shared_ff: '128' },
+    },
+  ],
+];
+
+/** Weights from a hash of name and index, of a size that keeps activations near 1. */
+const randomWeights: WeightSource = {
+  get(name, shape) {
+    let state = [...name].reduce((h, c) => Math.imul(h ^ c.charCodeAt(0), 16777619), 2166136261);
+    const count = shape.reduce((n, s) => n * s, 1);
+    const fan = shape.at(-1) ?? 1;
+    const isNorm = shape.length === 1 && name.endsWith('.weight');
+    const data = Float64Array.from({ length: count }, () => {
+      state = Math.imul(state ^ (state >>> 15), 2246822519);
+      state = Math.imul(state ^ (state >>> 13), 3266489917);
+      const uniform = ((state ^= state >>> 16) >>> 0) / 2 ** 32 - 0.5;
+      return Math.fround(isNorm ? 1 + 0.2 * uniform : (3.4 * uniform) / Math.sqrt(fan));
+    });
+    return { kind: 'tensor', dtype: 'f32', shape, data, scales: [] };
+  },
+};
+
+/** Logits of a packed prefill of two sequences, then of two decode steps. */
+function logits(module: Module, weights: WeightCache): Float64Array[] {
+  const driver = new Driver(module, weights, 2, 9, {});
+  const ids = (n: number, seed: number): Int32Array =>
+    Int32Array.from({ length: n }, (_, i) => (i * 37 + seed) % 90);
+  return [
+    driver.step('prefill', { batch: 2, length: 7, ids: ids(14, 3) }).data,
+    driver.step('decode', { batch: 2, length: 1, ids: ids(2, 11) }).data,
+    driver.step('decode', { batch: 2, length: 1, ids: ids(2, 17) }).data,
+  ];
+}
+
+const optional = inferencePasses()
+  .filter((p) => !p.required)
+  .map((p) => p.name);
+
+test.each(models)('%s in f32', async (file, settings) => {
+  const { model } = await loadModel(join(examples, file), { settings, dslNamespace: dsl });
+  const { module } = traceModel(model, { precision: 'f32', settings });
+  const weights = new WeightCache(randomWeights);
+  const before = logits(module, weights);
+  expect(before[0].every(Number.isFinite)).toBe(true);
+  const largest = Math.max(...before[0].map(Math.abs));
+  expect(largest).toBeGreaterThan(0.1);
+  for (const disabled of [[], ...optional.map((name) => [name])]) {
+    const passes = { target: null, disabled: new Set(disabled), verifyEach: true };
+    const after = logits(runPipeline(module, inferencePasses(), passes).module, weights);
+    after.forEach((step, s) =>
+      step.forEach((x, i) => {
+        if (!(Math.abs(x - before[s][i]) < 2e-5 * largest))
+          expect.fail(`without [${disabled}] step ${s}, logit ${i}: ${x}, before ${before[s][i]}`);
+      }),
+    );
+  }
+});

@@ -1,0 +1,214 @@
+// Runs an emitted kernel on values of the IR interpreter: lays them out in memory as docs/BUNDLE.md says, launches the
+// PTX text in the functional interpreter, and reads results back.
+import { bytesFor, decodeBytes, encodeBytes, type DType } from '../../ir/formats/index.ts';
+import type { PositionsData, RoutingData, RuntimeValue, StateData, TensorData } from '../../ir/interpret/values.ts';
+import type { Function, Module, Value } from '../../ir/module.ts';
+import type { EmittedKernel, Extent } from '../../ir/plan.ts';
+import { dimsOf, type Dim, type RoutingType, type ScaleLevel, type TensorType } from '../../ir/types.ts';
+import { DeviceMemory, runPtx, type Order } from './ptx-run.ts';
+
+const ints = (values: ArrayLike<number>): Uint8Array => encodeBytes('i32', values);
+const scaleDType = (level: ScaleLevel): DType => (level.format === 'ue8m0' ? 'f8ue8m0' : 'f32');
+
+/** Bytes that a kernel may touch word by word at an array's end. */
+const padded = (bytes: Uint8Array): Uint8Array => {
+  const out = new Uint8Array(Math.ceil(bytes.length / 16) * 16);
+  out.set(bytes);
+  return out;
+};
+
+function tensorBytes(type: TensorType, t: TensorData): Map<string, Uint8Array> {
+  const out = new Map([['data', encodeBytes(type.dtype, t.data)]]);
+  for (const [i, level] of type.scales.entries()) out.set(`scale${i}`, encodeBytes(scaleDType(level), t.scales[i].data));
+  return out;
+}
+
+function positionsBytes(p: PositionsData): Map<string, Uint8Array> {
+  const first = Int32Array.from(p.position, (position, t) => t - position);
+  const columns = Math.max(0, ...p.pages.map((row) => row.length));
+  // Where a sequence has no page, -1: whoever reads it by mistake leaves memory.
+  const pages = p.pages.flatMap((row) => Array.from({ length: columns }, (_, i) => row[i] ?? -1));
+  return new Map([
+    ['position', ints(p.position)],
+    ['sequence', ints(p.sequence)],
+    ['first', ints(first)],
+    ['outputs', ints(p.outputs)],
+    ['pages', ints(pages)],
+  ]);
+}
+
+function routingBytes(r: RoutingData, slots: number, align: number): Map<string, Uint8Array> {
+  const filled = (values: Int32Array): Int32Array => {
+    const out = new Int32Array(slots).fill(-1);
+    out.set(values);
+    return out;
+  };
+  const blocks = new Int32Array(Math.ceil(slots / align)).fill(-1);
+  for (let e = 0; e < r.experts; e++) blocks.fill(e, r.offsets[e] / align, r.offsets[e + 1] / align);
+  return new Map([
+    ['indices', ints(r.indices)],
+    ['weights', encodeBytes('f32', r.weights)],
+    ['offsets', ints(r.offsets)],
+    ['tokenOf', ints(filled(r.tokenOf))],
+    ['choiceOf', ints(filled(r.choiceOf))],
+    ['slotOf', ints(r.slotOf)],
+    ['expertOfBlock', ints(blocks)],
+  ]);
+}
+
+function stateBytes(module: Module, name: string, s: StateData): Map<string, Uint8Array> {
+  const declared = module.states.find((d) => d.name === name)!;
+  return new Map(
+    declared.fields.flatMap((f) => [...tensorBytes(f.type, s.layers[0].fields[f.name])].map(([component, bytes]) => [component === 'data' ? f.name : `${f.name}.${component}`, bytes] as const)),
+  );
+}
+
+export interface RunOptions {
+  readonly order?: Order;
+  /** Sizes of run-time dims that no input tells, and of ragged dims when they should be smaller than their bound. */
+  readonly sizes?: Readonly<Record<string, number>>;
+}
+
+/** What a run leaves: results in order, and the arrays of every value by `value component`. */
+export interface RunResult {
+  readonly results: readonly RuntimeValue[];
+  readonly arrays: ReadonlyMap<string, Uint8Array>;
+}
+
+/** Sizes of run-time dims from the inputs; ragged ones are laid out for their bound. */
+function sizesOf(fn: Function, module: Module, inputs: readonly RuntimeValue[], given: Readonly<Record<string, number>>): Map<string, number> {
+  const sizes = new Map<string, number>(Object.entries(given));
+  const put = (d: Dim, n: number): void => {
+    if (d.size === null && !module.dims.some((x) => x.name === d.name && x.ragged)) sizes.set(d.name!, n);
+  };
+  for (const [i, { value }] of fn.arguments.entries()) {
+    const [type, v] = [value.type, inputs[i]];
+    if (type.kind === 'tensor' && v.kind === 'tensor') type.dims.forEach((d, axis) => put(d, v.shape[axis]));
+    if (type.kind === 'positions' && v.kind === 'positions') {
+      put(type.tokens, v.position.length);
+      put(type.sequences, v.pages.length || 1 + Math.max(...v.sequence));
+      put(type.outputs, v.outputs.length);
+    }
+    if (type.kind === 'routing' && v.kind === 'routing') put(type.tokens, v.tokens);
+    if (type.kind === 'state' && v.kind === 'state')
+      for (const f of module.states.find((s) => s.name === type.state)!.fields) f.type.dims.forEach((d, axis) => put(d, v.layers[0].fields[f.name].shape[axis]));
+  }
+  for (const d of module.dims)
+    if (d.ragged && !sizes.has(d.name)) {
+      const parent = sizes.get(d.ragged.of);
+      if (parent !== undefined) sizes.set(d.name, parent * d.ragged.per + Math.min(d.ragged.groups, parent * d.ragged.per) * (d.ragged.align - 1));
+    }
+  // A routing's arrays are laid out in whole blocks.
+  for (const d of module.dims) if (d.ragged && sizes.has(d.name)) sizes.set(d.name, Math.ceil(sizes.get(d.name)! / d.ragged.align) * d.ragged.align);
+  return sizes;
+}
+
+/** Launches `kernel` (written for `fn`) on `inputs`, one per argument of `fn`. States among them stay as they are. */
+export function runKernel(kernel: EmittedKernel, fn: Function, module: Module, inputs: readonly RuntimeValue[], options: RunOptions = {}): RunResult {
+  const sizes = sizesOf(fn, module, inputs, options.sizes ?? {});
+  const sizeOf = (d: Dim): number => d.size ?? sizes.get(d.name!) ?? fail(`size of ${d.name} is unknown`);
+  const alignOf = (type: RoutingType): number => module.dims.find((d) => d.name === type.slots.name)!.ragged!.align;
+  const memory = new DeviceMemory();
+  const addresses = new Map<string, number>();
+  const pageColumns = new Map<string, number>();
+  const put = (value: string, arrays: Map<string, Uint8Array>): void => {
+    for (const [component, bytes] of arrays) addresses.set(`${value} ${component}`, memory.allocate(padded(bytes), `${value}.${component}`));
+  };
+  for (const [i, { value }] of fn.arguments.entries()) {
+    const [type, v] = [value.type, inputs[i]];
+    if (type.kind === 'tensor' && v.kind === 'tensor') {
+      const ragged = type.dims.map(sizeOf);
+      const bytes = tensorBytes(type, v);
+      // A ragged operand has room for its bound; what lies beyond the rows in use is not a number.
+      for (const [component, b] of bytes) {
+        const full = componentBytes(type, component, ragged);
+        const room = new Uint8Array(Math.max(full, b.length)).fill(0xff);
+        room.set(b);
+        bytes.set(component, room);
+      }
+      put(value.name, bytes);
+    } else if (v.kind === 'positions') {
+      put(value.name, positionsBytes(v));
+      pageColumns.set(value.name, Math.max(0, ...v.pages.map((row) => row.length)));
+    } else if (type.kind === 'routing' && v.kind === 'routing') put(value.name, routingBytes(v, sizeOf(type.slots), alignOf(type)));
+    else if (type.kind === 'state' && v.kind === 'state') put(value.name, stateBytes(module, type.state, v));
+  }
+  for (const v of fn.results) for (const [component, bytes] of roomFor(v, sizeOf, alignOf)) if (!addresses.has(`${v.name} ${component}`)) addresses.set(`${v.name} ${component}`, memory.allocate(Math.ceil(bytes / 16) * 16, `${v.name}.${component}`));
+  if (kernel.scratchBytes !== undefined) addresses.set(' scratch', memory.allocate(new Uint8Array(kernel.scratchBytes), 'scratch'));
+
+  const evaluate = (e: Extent): number => e.terms.reduce((n, t) => n + t.factor * (sizes.get(t.dim) ?? fail(`size of ${t.dim} is unknown`)), e.constant);
+  const parameters = kernel.parameters.map((p) => {
+    if (p.kind === 'pointer') return addresses.get(`${p.value} ${p.component}`) ?? fail(`no buffer ${p.value}.${p.component}`);
+    if (p.kind === 'tensorMap') return fail('tensor maps are not for this interpreter');
+    if ('dim' in p) return sizes.get(p.dim) ?? fail(`size of ${p.dim} is unknown`);
+    return pageColumns.get(p.pagesOf) ?? fail(`no page table of ${p.pagesOf}`);
+  });
+  const axes = kernel.grid.axes.map((a) => Math.ceil(evaluate(a.extent) / a.per));
+  const grid: [number, number, number] = [Math.min(axes[0], kernel.grid.atMost ?? Infinity), axes[1] ?? 1, axes[2] ?? 1];
+  if (grid.every((n) => n > 0)) runPtx(kernel.ptx, { memory, grid, parameters, order: options.order, dynamicSharedBytes: kernel.dynamicSharedBytes });
+
+  const arrays = new Map([...addresses].map(([key, address]) => [key, memory.bytesAt(address)]));
+  const results = fn.results.map((v) => readValue(v, sizeOf, (component) => arrays.get(`${v.name} ${component}`)!));
+  return { results, arrays };
+}
+
+function fail(message: string): never {
+  throw new Error(`runKernel: ${message}`);
+}
+
+const product = (shape: readonly number[]): number => shape.reduce((n, s) => n * s, 1);
+
+const scaleShape = (shape: readonly number[], level: ScaleLevel): number[] => shape.map((n, axis) => (level.tile[axis] === 0 ? 1 : Math.ceil(n / level.tile[axis])));
+
+function componentBytes(type: TensorType, component: string, shape: readonly number[]): number {
+  if (component === 'data') return bytesFor(type.dtype, product(shape));
+  const level = type.scales[Number(component.slice(5))];
+  return bytesFor(scaleDType(level), product(scaleShape(shape, level)));
+}
+
+/** Bytes of every component of a result. */
+function roomFor(v: Value, sizeOf: (d: Dim) => number, alignOf: (type: RoutingType) => number): Map<string, number> {
+  const { type } = v;
+  const shape = dimsOf(type).map(sizeOf);
+  if (type.kind === 'tensor') return new Map(['data', ...type.scales.map((_, i) => `scale${i}`)].map((c) => [c, componentBytes(type, c, shape)]));
+  if (type.kind !== 'routing') return new Map();
+  const [tokens, experts, top, slots] = shape;
+  return new Map([
+    ['indices', 4 * tokens * top],
+    ['weights', 4 * tokens * top],
+    ['offsets', 4 * (experts + 1)],
+    ['tokenOf', 4 * slots],
+    ['choiceOf', 4 * slots],
+    ['slotOf', 4 * tokens * top],
+    ['expertOfBlock', 4 * Math.ceil(slots / alignOf(type))],
+  ]);
+}
+
+function readValue(v: Value, sizeOf: (d: Dim) => number, bytes: (component: string) => Uint8Array): RuntimeValue {
+  const { type } = v;
+  const ints32 = (component: string, count: number): Int32Array => Int32Array.from(decodeBytes('i32', bytes(component), count));
+  if (type.kind === 'tensor') {
+    const shape = type.dims.map(sizeOf);
+    const scales = type.scales.map((level, i) => {
+      const s = scaleShape(shape, level);
+      return { shape: s, data: decodeBytes(scaleDType(level), bytes(`scale${i}`), product(s)) };
+    });
+    return { kind: 'tensor', dtype: type.dtype, shape, data: decodeBytes(type.dtype, bytes('data'), product(shape)), scales };
+  }
+  if (type.kind !== 'routing') return fail(`%${v.name} cannot be read back`);
+  const [tokens, experts, top] = [type.tokens, type.experts, type.top].map(sizeOf);
+  const offsets = ints32('offsets', experts + 1);
+  const used = offsets[experts];
+  return {
+    kind: 'routing',
+    tokens,
+    experts,
+    top,
+    indices: ints32('indices', tokens * top),
+    weights: decodeBytes('f32', bytes('weights'), tokens * top),
+    offsets,
+    tokenOf: ints32('tokenOf', used),
+    choiceOf: ints32('choiceOf', used),
+    slotOf: ints32('slotOf', tokens * top),
+  };
+}
