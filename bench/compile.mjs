@@ -35,7 +35,7 @@ async function compile(name, flags) {
 
 /** Milliseconds of a phase and its parts, from timing.json. */
 function phase(out, name) {
-  const find = (p) => (p.name === name ? p.milliseconds : (p.parts ?? []).map(find).find((x) => x !== undefined));
+  const find = (p) => (p.name === name ? p.ms : (p.parts ?? []).map(find).find((x) => x !== undefined));
   return find(JSON.parse(readFileSync(join(out, 'timing.json'), 'utf8')));
 }
 

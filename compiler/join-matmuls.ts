@@ -1,5 +1,6 @@
 // Joins matmuls that read one input into one wider matmul over a derived, concatenated weight, and splits the result.
 // Used for the MLA down-projections and for SwiGLU's gate and up.
+import { deriveOp } from '../ir/builder.ts';
 import type { Diagnostic } from '../ir/diagnostics.ts';
 import type { Declaration, DeriveExpression, Function, Module, Op, Value } from '../ir/module.ts';
 import { dim, staticCount, tensor, type Dim, type TensorType } from '../ir/types.ts';
@@ -73,13 +74,14 @@ export function joinMatmuls(module: Module, f: Function, groups: readonly (reado
     const declared = group.map((o) => parameterOf(f, o.operands[1]));
     const type = op.operands[1].type as TensorType;
     const rows = sizes.reduce((a, b) => a + b, 0);
-    const joined: DeriveExpression = {
-      op: 'concat',
-      operands: declared.map((d, i) => flatten(d, [...stacked, dim(null, sizes[i]), ...contracted])),
-      attributes: { axis: stacked.length },
-      type: tensor(type.dtype, [...stacked, dim(null, rows), ...contracted]),
-    };
-    const weight = r.b.derived(joinedName(declared.map((d) => d.value.name)), joined.type, joined);
+    const joinedType = tensor(type.dtype, [...stacked, dim(null, rows), ...contracted]);
+    const joined = deriveOp(
+      'concat',
+      declared.map((d, i) => flatten(d, [...stacked, dim(null, sizes[i]), ...contracted])),
+      { axis: stacked.length },
+      joinedType,
+    );
+    const weight = r.b.derived(joinedName(declared.map((d) => d.value.name)), joinedType, joined);
     const result = op.results[0].type as TensorType;
     const lead = result.dims.slice(0, result.dims.length - axes[0].output.length);
     const [x, , ...rest] = op.operands.map((v) => r.now(v));
@@ -116,7 +118,7 @@ function parameterOf(f: Function, v: Value): Declaration {
 function flatten(d: Declaration, dims: readonly Dim[]): DeriveExpression {
   const leaf: DeriveExpression = { parameter: d.value.name };
   if (d.value.type.dims.length === dims.length) return leaf;
-  return { op: 'reshape', operands: [leaf], attributes: {}, type: tensor(d.value.type.dtype, dims) };
+  return deriveOp('reshape', [leaf], {}, tensor(d.value.type.dtype, dims));
 }
 
 /** `self_attn.q_a_proj.weight`, `self_attn.kv_a_proj.weight` → `self_attn.q_a_proj+kv_a_proj.weight`. */

@@ -2,6 +2,7 @@
 // once; a repeat says for which layers it runs, so a plan's size does not depend on the number of layers.
 import {
   functionNamed,
+  type Attributes,
   type DeriveExpression,
   type Function,
   type Module,
@@ -52,6 +53,16 @@ export interface PlanFunction {
   readonly finals: readonly Location[];
 }
 
+/** A checkpoint tensor by its name relative to the layer's prefix, or an op over such expressions. */
+export type PlanExpression =
+  | { readonly parameter: string }
+  | {
+      readonly op: string;
+      readonly operands: readonly PlanExpression[];
+      readonly attributes: Attributes;
+      readonly type: string;
+    };
+
 export interface PlanWeight {
   readonly name: string;
   readonly layers: readonly [number, number] | null;
@@ -63,7 +74,7 @@ export interface PlanWeight {
   /** Checkpoint shape of a plain parameter. */
   readonly stored?: readonly number[];
   /** How a derived one is computed at load. */
-  readonly derive?: DeriveExpression;
+  readonly derive?: PlanExpression;
 }
 
 export interface Plan {
@@ -170,6 +181,13 @@ function aliasLocation(op: Op, of: Location): Location {
   return op.op === 'reshape' ? of : { of, component: String(op.attributes.field) };
 }
 
+function planExpression(e: DeriveExpression): PlanExpression {
+  if ('parameter' in e) return e;
+  // Arena offsets mean nothing at load.
+  const { memory: _, ...attributes } = e.attributes;
+  return { op: e.op, operands: e.operands.map(planExpression), attributes, type: showType(e.type) };
+}
+
 function planWeights(module: Module): { weights: readonly PlanWeight[]; bytes: number } {
   const weights: PlanWeight[] = [];
   const seen = new Set<string>();
@@ -188,7 +206,7 @@ function planWeights(module: Module): { weights: readonly PlanWeight[]; bytes: n
       bytes,
       offset,
       stride,
-      ...(d.kind === 'derived' ? { derive: d.expression } : { stored: d.stored }),
+      ...(d.kind === 'derived' ? { derive: planExpression(d.expression) } : { stored: d.stored }),
     });
     offset += stride * (layers ? layers[1] - layers[0] : 1);
   }

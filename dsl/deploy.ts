@@ -1,7 +1,7 @@
 // What a model says about how it is to be run and trained, beside what it computes. Checked and kept on the model as
 // data for the passes that read it.
 import type { Span } from '../ir/span.ts';
-import { currentSpan, report } from './session.ts';
+import { currentSpan, report } from './context.ts';
 import { describe, listed, nearest } from './words.ts';
 
 /** Ranks along each way of dividing the work; their product is the number of devices. */

@@ -1,6 +1,6 @@
 // Dims and options as an author declares them. Each `dim` and `option` can be changed with `--set name=value`.
 import type { Dim, NamesOf, Product, Sum } from './axes.ts';
-import { currentSpan, declareSetting, report, settingOf } from './session.ts';
+import { currentSpan, declareSetting, report, settingOf } from './context.ts';
 import { describe } from './words.ts';
 
 /** Names with a meaning of their own: the run-time axes of every entry. */

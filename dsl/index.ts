@@ -1,7 +1,8 @@
 // What a model file imports as 'dsvc'.
 export type { Axes, Dim, Product, Slots, Sum, Tensor } from './axes.ts';
 export { cached, dim, keys, option, outputs, product, sequences, sum, tokens } from './dims.ts';
-export { block, each, range, repeat, type Block, type Each, type Range } from './block.ts';
+export { block, type Block } from './block.ts';
+export { each, range, repeat, type Each, type Range } from './repeat.ts';
 export { model, perLayer, type LayerCaches, type Model, type ModelOptions } from './model.ts';
 export {
   optimizer,

@@ -52,6 +52,12 @@ const inLayer: [name: string, body: string, before?: string][] = [
   ],
   ['a name that no checkpoint has', `  return linear(x, hidden, 'q proj');`],
   ['one name for two weights', `  return add(linear(x, hidden, 'w'), sumOver(linear(x, ff, 'w'), ff));`],
+  ['a run-time axis renamed', `  return rename(x, tokens, keys);`],
+  [
+    'prefixes that no checkpoint has',
+    `  return inner.at('a b')(x);`,
+    `const inner = block('inner', (y) => y, { prefix: 'mlp' });\nrange(0, 2, { prefix: 'layer {n}.' });`,
+  ],
   ['a sum that is none', `  const [a] = split(x, hidden);\n  return x;`],
   [
     'a cut outside of the axis',

@@ -4,7 +4,7 @@ import { checkSize } from './dims.ts';
 import type { Deployment } from './deploy.ts';
 import type { Cache, CacheDeclaration, Caches } from './ops/state.ts';
 import type { Positions } from './ops/positions.ts';
-import { currentSpan, declareSetting, report, settingOf } from './session.ts';
+import { currentSpan, declareSetting, report, settingOf } from './context.ts';
 import { describe, listed, nearest } from './words.ts';
 import type { Span } from '../ir/span.ts';
 

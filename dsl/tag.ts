@@ -8,7 +8,7 @@
 import { parse, type Node } from 'acorn';
 import { SourceMap } from 'node:module';
 import type { Span } from '../ir/span.ts';
-import type { ResultNames, Site } from './session.ts';
+import type { ResultNames, Site } from './context.ts';
 
 export interface TagInput {
   readonly code: string;

@@ -12,7 +12,6 @@ import {
   type Type,
 } from '../ir/types.ts';
 import type { Axes, Dim, Tensor } from './axes.ts';
-import type { FunctionTrace } from './trace.ts';
 
 /** A value whose name is still open: the author's variable name arrives after the call that makes it. */
 export interface NamedLater {
@@ -21,12 +20,18 @@ export interface NamedLater {
   readonly source: Value['source'];
 }
 
+/** The function that a value belongs to, as far as handles need it. */
+export interface Owner {
+  /** The author's name for a value; the first one given stays. */
+  hint(value: NamedLater, name: string): void;
+}
+
 /** What every handle has: the value, the function it belongs to, and where the author made it. */
 export abstract class Handle {
   readonly value: NamedLater;
-  readonly owner: FunctionTrace;
+  readonly owner: Owner;
   readonly madeAt: Span;
-  constructor(value: NamedLater, owner: FunctionTrace, madeAt: Span) {
+  constructor(value: NamedLater, owner: Owner, madeAt: Span) {
     this.value = value;
     this.owner = owner;
     this.madeAt = madeAt;
@@ -39,7 +44,7 @@ export abstract class Handle {
 /** The one implementation of `Tensor`. */
 export class TensorHandle extends Handle implements Tensor<Axes> {
   readonly dims: readonly Dim[];
-  constructor(value: NamedLater, owner: FunctionTrace, madeAt: Span, dims: readonly Dim[]) {
+  constructor(value: NamedLater, owner: Owner, madeAt: Span, dims: readonly Dim[]) {
     super(value, owner, madeAt);
     this.dims = dims;
   }
@@ -61,7 +66,7 @@ export class TensorHandle extends Handle implements Tensor<Axes> {
 export class PositionsHandle extends Handle {
   readonly kind = 'positions';
   readonly dims: { readonly tokens: Dim; readonly keys: Dim; readonly sequences: Dim; readonly outputs: Dim };
-  constructor(value: NamedLater, owner: FunctionTrace, madeAt: Span, dims: PositionsHandle['dims']) {
+  constructor(value: NamedLater, owner: Owner, madeAt: Span, dims: PositionsHandle['dims']) {
     super(value, owner, madeAt);
     this.dims = dims;
   }
@@ -70,7 +75,7 @@ export class PositionsHandle extends Handle {
 export class RoutingHandle extends Handle {
   readonly kind = 'routing';
   readonly dims: { readonly tokens: Dim; readonly experts: Dim; readonly top: Dim; readonly slots: Dim };
-  constructor(value: NamedLater, owner: FunctionTrace, madeAt: Span, dims: RoutingHandle['dims']) {
+  constructor(value: NamedLater, owner: Owner, madeAt: Span, dims: RoutingHandle['dims']) {
     super(value, owner, madeAt);
     this.dims = dims;
   }
@@ -85,7 +90,7 @@ export class StateHandle {
   readonly state: string;
   readonly count: number | null;
   readonly fields: CacheFields;
-  readonly owner: FunctionTrace;
+  readonly owner: Owner;
   latest: NamedLater;
   constructor(parts: Pick<StateHandle, 'state' | 'count' | 'fields' | 'owner' | 'latest'>) {
     this.state = parts.state;

@@ -12,13 +12,13 @@ import {
   type TensorType,
   type Type,
 } from '../ir/types.ts';
-import { reportThrown } from './block.ts';
+import { reportThrown } from './traced.ts';
 import { cached, keys, outputs, sequences, tokens } from './dims.ts';
 import { factsOf, type Facts } from './facts.ts';
 import type { Model } from './model.ts';
 import { dtypeArg } from './ops/pointwise.ts';
 import { fieldDims } from './ops/state.ts';
-import { collecting, report } from './session.ts';
+import { collecting, report } from './context.ts';
 import { isPoison, PositionsHandle, StateHandle, TensorHandle, toIr, typeOf } from './tensor.ts';
 import { FunctionTrace, ModuleTrace, tracing } from './trace.ts';
 import { describe } from './words.ts';

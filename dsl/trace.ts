@@ -1,26 +1,10 @@
-// The trace of one function: ops in the order the author's code made them. Ops are checked as they come, so that a
-// mistake is met while the author's call is still on the stack; names are settled at the end, when every variable
-// name is known.
-import type { DType } from '../ir/formats/dtypes.ts';
-import { FunctionBuilder, inferOp } from '../ir/builder.ts';
-import type {
-  Argument,
-  Attributes,
-  Declaration,
-  DimDeclaration,
-  Function,
-  FunctionKind,
-  Module,
-  Op,
-  ParameterDeclaration,
-  StateDeclaration,
-  Value,
-} from '../ir/module.ts';
-import { OpProblem, type InferContext } from '../ir/ops/define.ts';
+// What every op of the library does around its work: finds the function being traced, checks what it was given, and
+// turns mistakes into diagnostics at the author's call.
+import { OpProblem } from '../ir/ops/define.ts';
 import { sameSpan, type Span } from '../ir/span.ts';
-import { sameType, showType, type Type } from '../ir/types.ts';
-import type { Dim } from './axes.ts';
-import { currentSpan, frames, report, siteDepth, unwindSites, type ResultNames } from './session.ts';
+import { FunctionTrace, ModuleTrace } from './function-trace.ts';
+import { Mistake, mistake } from './mistake.ts';
+import { frames, report, siteDepth, unwindSites, type ResultNames } from './context.ts';
 import {
   Handle,
   isPoison,
@@ -29,230 +13,14 @@ import {
   RoutingHandle,
   StateHandle,
   TensorHandle,
-  typeOf,
-  type NamedLater,
+  type Owner,
 } from './tensor.ts';
 import { describe } from './words.ts';
 
-/** A mistake inside an op of the library: becomes a diagnostic at the author's call. */
-export class Mistake extends Error {
-  readonly code: string;
-  readonly label: string | undefined;
-  readonly fix: string | undefined;
-  readonly from: readonly { readonly what: string; readonly at: Span }[];
-  constructor(parts: {
-    code: string;
-    message: string;
-    label?: string;
-    fix?: string;
-    from?: Mistake['from'];
-  }) {
-    super(parts.message);
-    this.name = 'Mistake';
-    this.code = parts.code;
-    this.label = parts.label;
-    this.fix = parts.fix;
-    this.from = parts.from ?? [];
-  }
-}
-
-export function mistake(parts: ConstructorParameters<typeof Mistake>[0]): never {
-  throw new Mistake(parts);
-}
+export { FunctionTrace, mistake, ModuleTrace };
 
 /** Thrown when an operand is poison: the mistake was reported where it was made. */
 const poisoned = Symbol('poisoned');
-
-/** What is common to all functions of a model while it is traced. */
-export class ModuleTrace {
-  readonly name: string;
-  readonly activation: DType;
-  readonly attributes: Attributes;
-  readonly bounds: Readonly<Record<string, number>>;
-  readonly dims: DimDeclaration[] = [];
-  readonly states: StateDeclaration[] = [];
-  readonly functions: Function[] = [];
-  private readonly functionNames = new Map<string, number>();
-
-  constructor(parts: {
-    name: string;
-    activation: DType;
-    attributes: Attributes;
-    bounds: Readonly<Record<string, number>>;
-  }) {
-    this.name = parts.name;
-    this.activation = parts.activation;
-    this.attributes = parts.attributes;
-    this.bounds = parts.bounds;
-  }
-
-  get module(): Module {
-    const { name, attributes, dims, states, functions } = this;
-    return { name, attributes, dims, states, functions };
-  }
-
-  readonly context: InferContext = (() => {
-    const trace = (): Module => this.module;
-    return {
-      get module() {
-        return trace();
-      },
-      callee: (name: string) => {
-        const found = this.functions.find((f) => f.name === name);
-        if (!found) throw new Error(`no traced function ${name}`);
-        return found;
-      },
-    };
-  })();
-
-  /** A function name not used yet: `mlp`, then `mlp.1` … */
-  freshFunction(name: string): string {
-    const n = this.functionNames.get(name) ?? 0;
-    this.functionNames.set(name, n + 1);
-    return n === 0 ? name : `${name}.${n}`;
-  }
-}
-
-/** One function being traced. */
-export class FunctionTrace {
-  readonly module: ModuleTrace;
-  private readonly args: { readonly value: NamedLater; readonly hint: string; readonly inout: boolean }[] =
-    [];
-  private readonly ops: {
-    readonly op: Op;
-    readonly results: readonly NamedLater[];
-    readonly hint: string;
-  }[] = [];
-  private readonly declarations: (ParameterDeclaration & { readonly value: NamedLater })[] = [];
-  private readonly hints = new Map<NamedLater, string>();
-  readonly states: StateHandle[] = [];
-  /** Ragged dims that a routing of this function defines. */
-  readonly slots = new Set<string>();
-
-  constructor(module: ModuleTrace) {
-    this.module = module;
-  }
-
-  argument(hint: string, type: Type, inout = false): NamedLater {
-    const value: NamedLater = { name: '', type, source: 'argument' };
-    this.args.push({ value, hint, inout });
-    return value;
-  }
-
-  /** A value that nothing defines: what a mistake's result would have been. The module is thrown away. */
-  placeholder(dtype: DType, dims: readonly Dim[]): TensorHandle {
-    return new TensorHandle(
-      { name: '?', type: typeOf(dtype, dims), source: 'result' },
-      this,
-      currentSpan(),
-      dims,
-    );
-  }
-
-  /** Appends an op. Throws OpProblem. */
-  op(
-    name: string,
-    operands: readonly NamedLater[],
-    attributes: Attributes,
-    declared: readonly Type[] | null,
-    hint = name,
-  ): readonly NamedLater[] {
-    const inferred = inferOp(name, operands as readonly Value[], attributes, declared, this.module.context);
-    const results = inferred.types.map((type): NamedLater => ({ name: '', type, source: 'result' }));
-    const op: Op = { op: name, operands, attributes: inferred.attributes, results, span: currentSpan() };
-    this.ops.push({ op, results, hint });
-    return results;
-  }
-
-  /** A handle on a value made just now. */
-  handle(value: NamedLater, dims: readonly Dim[]): TensorHandle {
-    return new TensorHandle(value, this, currentSpan(), dims);
-  }
-
-  /** Appends an op with one tensor result over the author's dims. */
-  tensor(
-    name: string,
-    operands: readonly Handle[],
-    attributes: Attributes,
-    dtype: DType,
-    dims: readonly Dim[],
-    hint?: string,
-  ): TensorHandle {
-    const [value] = this.op(
-      name,
-      operands.map((h) => h.value),
-      attributes,
-      [typeOf(dtype, dims)],
-      hint,
-    );
-    return this.handle(value, dims);
-  }
-
-  /** A weight or buffer by its name relative to the block. Asking twice gives one. Throws Mistake when types differ. */
-  parameter(
-    kind: 'parameter' | 'buffer',
-    name: string,
-    dtype: DType,
-    dims: readonly Dim[],
-    stored: readonly number[],
-  ): TensorHandle {
-    const type = typeOf(dtype, dims);
-    const known = this.declarations.find((d) => d.value.name === name);
-    if (known && (known.kind !== kind || !sameType(known.value.type, type)))
-      mistake({
-        code: 'dsl/parameter-twice',
-        message: `${kind} '${name}' is declared twice in this block with different types`,
-        label: `${showType(type)} here, ${showType(known.value.type)} before`,
-        fix: 'give each its own name, or use one type for both',
-        from: [{ what: 'declared before', at: known.span }],
-      });
-    const value = known?.value ?? { name, type, source: kind };
-    if (!known) this.declarations.push({ kind, value, stored, span: currentSpan() });
-    return this.handle(value as NamedLater, dims);
-  }
-
-  /** The author's name for a value; the first one given stays. */
-  hint(value: NamedLater, name: string): void {
-    if (value.source === 'result' && !this.hints.has(value)) this.hints.set(value, name);
-  }
-
-  get argumentsMade(): readonly Argument[] {
-    return this.args as readonly Argument[];
-  }
-
-  finish(parts: {
-    kind: FunctionKind;
-    name: string;
-    results: readonly NamedLater[];
-    finals: readonly NamedLater[];
-    span: Span;
-  }): Function {
-    const names = new FunctionBuilder(this.module.context);
-    for (const a of this.args) a.value.name = names.fresh(a.hint);
-    for (const { results, hint } of this.ops)
-      for (const r of results) r.name = names.fresh(this.hints.get(r) ?? this.stateName(r) ?? hint);
-    return {
-      kind: parts.kind,
-      name: parts.name,
-      arguments: this.args.map(({ value, inout }) => ({ value, inout })),
-      declarations: this.declarations as readonly Declaration[],
-      body: this.ops.map(({ op }) => op),
-      results: parts.results,
-      finals: parts.finals,
-      attributes: {},
-      span: parts.span,
-    };
-  }
-
-  /** New values of a state are named after its argument: `%cache.1`. */
-  private stateName(value: NamedLater): string | null {
-    if (value.type.kind !== 'state') return null;
-    const { state } = value.type;
-    return (
-      this.args.find((a) => a.value.type.kind === 'state' && a.value.type.state === state)?.hint ?? state
-    );
-  }
-}
 
 let current: FunctionTrace | null = null;
 
@@ -325,12 +93,7 @@ function recovered<T>(recover: (t: FunctionTrace) => T): T {
   }
 }
 
-function own<H extends { readonly owner: FunctionTrace }>(
-  op: string,
-  role: string,
-  handle: H,
-  at: Span | null,
-): H {
+function own<H extends { readonly owner: Owner }>(op: string, role: string, handle: H, at: Span | null): H {
   if (current && handle.owner !== current)
     mistake({
       code: 'dsl/captured-value',

@@ -46,6 +46,14 @@ function checkArity(op: string, names: readonly string[], count: number): void {
     );
 }
 
+/** An application of an op inside a derived parameter, attributes completed as the parser completes them. */
+export const deriveOp = (
+  op: string,
+  operands: readonly DeriveExpression[],
+  attributes: Attributes,
+  type: TensorType,
+): DeriveExpression => ({ op, operands, attributes: completeAttributes(opDefinition(op), attributes), type });
+
 export const inferContext = (module: Module): InferContext => ({
   module,
   callee: (name) => functionNamed(module, name),

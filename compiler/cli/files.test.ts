@@ -78,7 +78,7 @@ describe('writeProduct', () => {
 
 describe('writeFolder', () => {
   const files = new Map<string, string | Uint8Array>([
-    ['bundle.json', '{}'],
+    ['bundle.json', '{"files":{"kernels/a.ptx":""}}'],
     ['kernels/a.ptx', 'ptx'],
   ]);
   test('makes parents, writes everything, replaces an older bundle', () => {
@@ -91,6 +91,10 @@ describe('writeFolder', () => {
     ]);
     writeFolder(out, new Map([['bundle.json', '{"new":1}']]));
     expect(readdirSync(out)).toEqual(['bundle.json']);
+    writeFileSync(join(out, 'notes.txt'), 'mine');
+    expect(code(() => writeFolder(out, files))).toBe('bundle/would-replace');
+    rmSync(join(out, 'notes.txt'));
+    expect(readdirSync(out)).toEqual(['bundle.json']);
     expect(readdirSync(join(dir, 'deep'))).toEqual(['out']);
   });
   test('does not touch a folder that is not a bundle', () => {
@@ -100,6 +104,13 @@ describe('writeFolder', () => {
     writeFileSync(join(dir, 'f'), '');
     expect(code(() => checkBundlePlace(join(dir, 'f')))).toBe('file/not-a-folder');
     expect(code(() => checkBundlePlace(join(dir, 'f/out')))).toBe('file/not-a-folder');
+  });
+  test('what lies in the output would go with it', () => {
+    const inside = (path: string): string => code(() => checkBundlePlace(join(dir, 'out'), [path]));
+    expect(inside(join(dir, 'out/model.ts'))).toBe('usage/output-is-input');
+    expect(inside(join(dir, 'out'))).toBe('usage/output-is-input');
+    expect(inside(join(dir, 'out2/model.ts'))).toBe('nothing');
+    expect(inside(join(dir, 'model.ts'))).toBe('nothing');
   });
   test('an empty folder is a good place', () => {
     mkdirSync(join(dir, 'empty'));
@@ -116,7 +127,7 @@ describe('writeFolder', () => {
       ['x/y', ''],
     ]);
     expect(() => writeFolder(out, clash)).toThrow();
-    expect(readFileSync(join(out, 'bundle.json'), 'utf8')).toBe('{}');
+    expect(readFileSync(join(out, 'bundle.json'), 'utf8')).toBe(files.get('bundle.json'));
     expect(readdirSync(dir)).toEqual(['out']);
   });
 });

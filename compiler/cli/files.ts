@@ -12,7 +12,7 @@ import {
   writeFileSync,
   type Stats,
 } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fail } from '../../ir/diagnostics.ts';
 import { onInterrupt } from './interrupt.ts';
 import { badUsage } from './names.ts';
@@ -137,14 +137,30 @@ export async function writeProduct(path: string, text: string): Promise<void> {
   }
 }
 
-/** The file that marks a folder as one of ours, so that it may be replaced by a newer one. */
-const markers = ['bundle.json', 'report.json'];
+/** Files of a bundle that its manifest does not list: itself, and what only some flags add. */
+const unlisted = /^(bundle\.json|timing\.json|keep\/.*)$/;
+
+/** What in a folder no bundle put there; everything, when there is no manifest that says what belongs to it. */
+function strangers(folder: string): readonly string[] {
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((f) => !f.isDirectory())
+    .map((f) => relative(folder, join(f.parentPath, f.name)).replaceAll('\\', '/'));
+  let listed: readonly string[] = [];
+  try {
+    const manifest = JSON.parse(readFileSync(join(folder, 'bundle.json'), 'utf8')) as { files?: object };
+    listed = Object.keys(manifest.files ?? {});
+  } catch {
+    return files;
+  }
+  return files.filter((f) => !unlisted.test(f) && !listed.includes(f));
+}
 
 /**
- * Throws unless a bundle may be put at `folder`: nothing there, an empty folder, or an older bundle; and its parent is a
- * folder. Codes `bundle/would-replace`, `file/not-a-folder`.
+ * Throws unless a bundle may be put at `folder`: nothing there, an empty folder, or an older bundle and nothing else;
+ * and its parent is a folder. Replacing it must not take an input or a dump folder (`inside`) away.
+ * Codes `bundle/would-replace`, `file/not-a-folder`, UsageError `usage/output-is-input`.
  */
-export function checkBundlePlace(folder: string): void {
+export function checkBundlePlace(folder: string, inside: readonly string[] = []): void {
   const found = look(folder);
   if (found && !found.isDirectory())
     fail({
@@ -152,15 +168,20 @@ export function checkBundlePlace(folder: string): void {
       message: `the output ${folder} is a file`,
       fix: 'give the name of a folder',
     });
-  if (found) {
-    const has = readdirSync(folder);
-    if (has.length > 0 && !markers.some((m) => has.includes(m)))
-      fail({
-        code: 'bundle/would-replace',
-        message: `${folder} exists and is not a bundle: it holds ${has.slice(0, 3).join(', ')}${has.length > 3 ? ', …' : ''}`,
-        fix: 'give a new folder, or empty this one',
-      });
-  }
+  for (const path of inside)
+    if (!relative(resolve(folder), resolve(path)).startsWith('..'))
+      badUsage(
+        'output-is-input',
+        `${path} lies in the output ${folder}, which is replaced as a whole`,
+        'give another -o',
+      );
+  const has = found ? strangers(folder).toSorted() : [];
+  if (has.length > 0)
+    fail({
+      code: 'bundle/would-replace',
+      message: `${folder} exists and holds what is no part of a bundle: ${has.slice(0, 3).join(', ')}${has.length > 3 ? ', …' : ''}`,
+      fix: 'give a new folder, or empty this one',
+    });
   let parent = dirname(resolve(folder));
   while (!existsSync(parent)) parent = dirname(parent);
   if (!statSync(parent).isDirectory())

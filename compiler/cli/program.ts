@@ -1,18 +1,11 @@
 // The commands, their flags and their help. What a command does stands in commands/ and is loaded when it runs, so that
 // `dsvc --help` loads commander and nothing else.
 import { Command, Option } from 'commander';
-import type { CrashContext } from './failures.ts';
 import { addModelFlags, addPassFlags, list, oneOf, someOf, wholeNumber } from './flags.ts';
 import { emitKinds } from './options.ts';
 import { packageVersion } from './package-root.ts';
-import { logLevels, type Terminal } from './terminal.ts';
-
-/** What every command is handed besides its own arguments. */
-export interface Session {
-  readonly terminal: Terminal;
-  /** Filled by commands as they go; read when they crash. */
-  readonly crash: CrashContext;
-}
+import type { Session } from './session.ts';
+import { logLevels } from './terminal.ts';
 
 /** A command's exit code; nothing means 0, or 1 when it reported errors. */
 type Outcome = Promise<number | void>;

@@ -4,15 +4,9 @@
 //   a = q_nope · W_uk (per head);  z = attention([a | q_rope], [latent | k_rope], latent);  o = z · W_uv (per head)
 // which is the same by associativity: (W_uk c)·q = c·(W_ukᵀ q), and Σ p (W_uv c) = W_uv Σ p c.
 // Merging W_uk into the query projection instead would store and read three to four times as much.
+import { deriveOp } from '../../ir/builder.ts';
 import type { Diagnostic } from '../../ir/diagnostics.ts';
-import {
-  boundOf,
-  type DeriveExpression,
-  type Function,
-  type Module,
-  type Op,
-  type Value,
-} from '../../ir/module.ts';
+import { boundOf, type Function, type Module, type Op, type Value } from '../../ir/module.ts';
 import { dim, sameDim, tensor, type Dim, type PositionsType, type TensorType } from '../../ir/types.ts';
 import type { PassContext } from '../pass.ts';
 import { definitions, rewriteFunction, useCounts, type Rewriter } from '../rewrite.ts';
@@ -160,12 +154,7 @@ function rewriteAbsorbed(op: Op, a: LatentAttention, r: Rewriter): void {
   const rank = (a.weight.type as TensorType).dims[2];
   const slice = (what: string, start: number, stop: number): Value => {
     const type = tensor((a.weight.type as TensorType).dtype, [heads, dim(null, stop - start), rank]);
-    const expression: DeriveExpression = {
-      op: 'slice',
-      operands: [{ parameter: a.weight.name }],
-      attributes: { axis: 1, start, stop },
-      type,
-    };
+    const expression = deriveOp('slice', [{ parameter: a.weight.name }], { axis: 1, start, stop }, type);
     return b.derived(a.weight.name.replace(/(\.weight)?$/, `.${what}$1`), type, expression);
   };
   const up = slice('w_uk', 0, a.nope);

@@ -2,6 +2,7 @@
 // 128x128 blocks, and partial sums are promoted to f32 every 128 of K. Embedding, head, router, norms and the
 // attention core stay high: they are recognised by what they are (f32 results, no weight) and by the recipe's names.
 // Quantisation then moves into its producer: norms and SwiGLU write codes directly, dispatch moves codes.
+import { deriveOp } from '../../ir/builder.ts';
 import type { DeriveExpression, Function, Module, Op, Value } from '../../ir/module.ts';
 import { dim, staticCount, tensor, type Dim, type ScaleLevel, type TensorType } from '../../ir/types.ts';
 import type { Pass } from '../pass.ts';
@@ -111,12 +112,8 @@ function quantisedWeight(r: Rewriter, f: Function, w: Value, stacked: number, co
     'op' in e ? e.type.dims : partDims(r, e.parameter);
   const quantize = (e: DeriveExpression, shape: readonly Dim[]): DeriveExpression => {
     const plain = shapeOf(e).length === shape.length ? e : reshaped(e, shape);
-    return {
-      op: 'quantize',
-      operands: [plain],
-      attributes: { floor: activationFloor },
-      type: tensor('f8e4m3', shape, [level(shape.length)]),
-    };
+    const type = tensor('f8e4m3', shape, [level(shape.length)]);
+    return deriveOp('quantize', [plain], { floor: activationFloor }, type);
   };
   const shape = [...front, rows, depth];
   const type = tensor('f8e4m3', shape, [level(shape.length)]);
@@ -126,14 +123,16 @@ function quantisedWeight(r: Rewriter, f: Function, w: Value, stacked: number, co
   // declined unless the parts meet at block borders (compiler/join-matmuls.ts).
   const e = declared.expression;
   if ('op' in e && e.op === 'concat' && e.attributes.axis === stacked)
-    return r.b.derived(name, type, {
-      op: 'concat',
-      operands: e.operands.map((part) => {
-        return quantize(part, [...front, shapeOf(part)[stacked], depth]);
-      }),
-      attributes: { axis: stacked },
+    return r.b.derived(
+      name,
       type,
-    });
+      deriveOp(
+        'concat',
+        e.operands.map((part) => quantize(part, [...front, shapeOf(part)[stacked], depth])),
+        { axis: stacked },
+        type,
+      ),
+    );
   return r.b.derived(name, type, quantize(e, shape));
 }
 
@@ -143,12 +142,8 @@ function partDims(r: Rewriter, parameter: string): readonly Dim[] {
   return d.value.type.dims;
 }
 
-const reshaped = (e: DeriveExpression, dims: readonly Dim[]): DeriveExpression => ({
-  op: 'reshape',
-  operands: [e],
-  attributes: {},
-  type: tensor('bf16', dims),
-});
+const reshaped = (e: DeriveExpression, dims: readonly Dim[]): DeriveExpression =>
+  deriveOp('reshape', [e], {}, tensor('bf16', dims));
 
 /** quantize(group_tokens(x)) → group_tokens(quantize(x)): half the bytes move, and codes are made once per token. */
 function sinkBelowGrouping(module: Module, f: Function): Function {

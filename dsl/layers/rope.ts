@@ -3,7 +3,7 @@
 // share: the ramp's ends are whole pair numbers, clamped to the number of dims (not of pairs).
 import type { Axes, Dim, Tensor } from '../axes.ts';
 import { turn, type Positions } from '../ops/positions.ts';
-import { report } from '../session.ts';
+import { report } from '../context.ts';
 import { mistake } from '../trace.ts';
 import { describe } from '../words.ts';
 

@@ -172,12 +172,12 @@ export const ge = binary('ge', 'ge', 'bool');
 export const and = binary('and', 'and', 'bool');
 export const or = binary('or', 'or', 'bool');
 
-/** condition ? a : b, elementwise. `a` has all the axes; the condition and `b` may lack some, `b` may be a number. */
+/** condition ? a : b, elementwise. Each may lack axes that another has; `b` may be a number. */
 export function select<C extends Axes, A extends Axes, B extends Axes>(
   condition: CastOk<'select', A, C>,
   a: Tensor<A>,
   b: CastOk<'select', A, B> | Tensor<NoInfer<A>> | number,
-): Tensor<A> {
+): Tensor<Cast<Cast<A, B>, C>> {
   return attempt(
     'select',
     (t) => {
@@ -200,7 +200,7 @@ export function select<C extends Axes, A extends Axes, B extends Axes>(
         dims,
       ) as never;
     },
-    () => a,
+    () => a as never,
   );
 }
 

@@ -4,7 +4,7 @@ import type { Dim, Slots, Tensor } from '../axes.ts';
 import { sameDim } from '../../ir/types.ts';
 import { raggedBound } from '../../ir/module.ts';
 import { derivedDim } from '../dims.ts';
-import { currentSpan } from '../session.ts';
+import { currentSpan } from '../context.ts';
 import { RoutingHandle, toIr, type TensorHandle } from '../tensor.ts';
 import { attempt, mistake, refusePoison, routingArg, tensorArg, type FunctionTrace } from '../trace.ts';
 import { describe, listed } from '../words.ts';

@@ -79,6 +79,13 @@ export function rename<A extends Axes, N extends string, const M extends string>
     const h = tensorArg('rename', 'x', x);
     const axis = axisOf('rename', h, from);
     const next = dimArg('rename', 'the new dim', to);
+    if (h.dims[axis].size === null)
+      mistake({
+        code: 'dsl/run-time-size',
+        message: `rename cannot rename the run-time axis '${h.dims[axis].name}': its name is its size`,
+        label: `the tensor is ${String(h)}`,
+        fix: 'keep its name',
+      });
     if (!sameDim({ ...toIr(h.dims[axis]), name: next.name }, toIr(next)))
       mistake({
         code: 'dsl/dim-two-sizes',

@@ -2,7 +2,7 @@
 // layer, and handed to each layer by `repeat`.
 import type { Dim, NamesOf, Tensor } from '../axes.ts';
 import { cached } from '../dims.ts';
-import { currentSpan, report } from '../session.ts';
+import { currentSpan, report } from '../context.ts';
 import type { CacheFields, StateHandle } from '../tensor.ts';
 import {
   attempt,

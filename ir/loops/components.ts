@@ -1,6 +1,6 @@
 // Which arrays a value is made of in memory (docs/BUNDLE.md, "Buffers of a value"), by name.
 import type { DType } from '../formats/index.ts';
-import type { Value } from '../module.ts';
+import type { Attribute, Value } from '../module.ts';
 import type { ScaleLevel, TensorType } from '../types.ts';
 
 export const tensorOf = (v: Value): TensorType => {
@@ -24,3 +24,6 @@ export const componentsOf = (type: TensorType): readonly string[] => [
 /** Name of a state field's array: the field, and for a scaled field's scales `field.scale0` … */
 export const fieldComponent = (field: string, component: string): string =>
   levelOf(component) < 0 ? field : `${field}.${component}`;
+
+/** An attribute that is a list of numbers. */
+export const numbers = (a: Attribute): readonly number[] => a as readonly number[];

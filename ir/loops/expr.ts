@@ -1,74 +1,26 @@
-// What a loop kernel computes per element: an expression DAG, hash-consed, so that one value written twice is one
-// node. Floats of every dtype are held as f32 (LLVM may hold them wider); `round` says where a value takes its dtype.
-import type { DType } from '../formats/index.ts';
-import { dtypeInfo, round } from '../formats/index.ts';
+// Making expressions: hash-consed, so that one value written twice is one node, and simplified where that is free.
+// What they are is in data.ts.
+import { dtypeInfo, round, type DType } from '../formats/index.ts';
 import { noSpan, type Span } from '../span.ts';
-import { constantOf, mapAtoms, minus, valueIndex, variableIndex, type Index, type Variable } from './indices.ts';
+import type {
+  BinaryOp,
+  Buffer,
+  Carrier,
+  Combine,
+  CompareOp,
+  Expr,
+  Index,
+  UnaryOp,
+  Variable,
+} from './data.ts';
+import { constantOf, mapAtoms, minus, valueIndex, variableIndex } from './indices.ts';
+import { indicesOf, partsOf } from './walk.ts';
 
-/** What a value is held in while it is computed. */
-export type Carrier = 'f32' | 'i32' | 'i64' | 'bool';
+export type { BinaryOp, Buffer, Carrier, Combine, CompareOp, Expr, Reduce, UnaryOp } from './data.ts';
+export { indicesOf, partsOf, reducesIn, valuesIn } from './walk.ts';
 
-export const carrierOf = (dtype: DType): Carrier => (dtype === 'i32' || dtype === 'i64' || dtype === 'bool' ? dtype : 'f32');
-
-/** One array in memory: a component of an argument or a result (docs/BUNDLE.md). Dense and row-major. */
-export interface Buffer {
-  readonly value: string;
-  readonly component: string;
-  readonly dtype: DType;
-}
-
-export type UnaryOp =
-  | 'neg' | 'abs' | 'exp' | 'exp2' | 'log' | 'log2' | 'sqrt' | 'rsqrt' | 'reciprocal' | 'sigmoid' | 'silu' | 'tanh' | 'sin' | 'cos' | 'floor' | 'not'
-  /** The smallest power of two that is not below x > 0; infinity stays. */
-  | 'power_of_two_above'; // prettier-ignore
-export type BinaryOp =
-  | 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'pow' | 'and' | 'or'
-  /** max that passes NaN by. */
-  | 'larger'
-  /** a / b, rounded once, where b is a scale: positive and far from both ends of f32's range. */
-  | 'unscale'; // prettier-ignore
-export type CompareOp = 'eq' | 'ne' | 'lt' | 'le' | 'gt' | 'ge';
-/** How a reduction joins two values; min and max keep NaN, `larger` passes it by. `argmax` gives the (lowest) index. */
-export type Combine = 'sum' | 'max' | 'min' | 'larger' | 'or' | 'argmax';
-
-interface Node<K extends string> {
-  readonly kind: K;
-  /** Unique in its pool; equal expressions have equal ids. */
-  readonly id: number;
-  readonly carrier: Carrier;
-  /** Where the op was written that asked for it first. */
-  readonly span: Span;
-}
-
-export interface Reduce extends Node<'reduce'> {
-  readonly combine: Combine;
-  readonly over: readonly Variable[];
-  readonly value: Expr;
-}
-
-export type Expr =
-  | (Node<'constant'> & { readonly value: number })
-  /** An index as a number; i32, or i64 when it may exceed that. */
-  | (Node<'index'> & { readonly index: Index })
-  /** One of a list of constants (already rounded). */
-  | (Node<'table'> & { readonly values: readonly number[]; readonly index: Index })
-  | (Node<'load'> & { readonly buffer: Buffer; readonly offset: Index })
-  | (Node<'unary'> & { readonly op: UnaryOp; readonly a: Expr })
-  | (Node<'binary'> & { readonly op: BinaryOp; readonly a: Expr; readonly b: Expr })
-  | (Node<'compare'> & { readonly op: CompareOp; readonly a: Expr; readonly b: Expr })
-  /** a <= b, a < b or a = b between indices. */
-  | (Node<'test'> & { readonly op: 'lt' | 'le' | 'eq'; readonly a: Index; readonly b: Index })
-  /** condition ? a : b; both sides may be computed. */
-  | (Node<'choose'> & { readonly condition: Expr; readonly a: Expr; readonly b: Expr })
-  /** condition ? a : b; only the side that is taken may be computed, the other may read out of bounds. */
-  | (Node<'guarded'> & { readonly condition: Expr; readonly a: Expr; readonly b: Expr })
-  /** To the nearest value of a float dtype, overflow saturating or not as for the dtype's default cast. */
-  | (Node<'round'> & { readonly dtype: DType; readonly saturate: boolean; readonly a: Expr })
-  /** To another carrier; float to int toward zero and saturating, to bool as x ≠ 0. */
-  | (Node<'convert'> & { readonly a: Expr })
-  /** cos or sin of position · frequencies[index], exact for any position (position is i32). */
-  | (Node<'turn'> & { readonly turn: 'cos' | 'sin'; readonly position: Expr; readonly frequencies: readonly number[]; readonly index: Index })
-  | Reduce;
+export const carrierOf = (dtype: DType): Carrier =>
+  dtype === 'i32' || dtype === 'i64' || dtype === 'bool' ? dtype : 'f32';
 
 const sizeable = (i: Index): boolean => i.low >= -(2 ** 31) && i.high < 2 ** 31;
 
@@ -131,12 +83,24 @@ export class Pool {
   table(values: readonly number[], index: Index, carrier: Carrier): Expr {
     const at = constantOf(index);
     if (at !== null) return this.constant(values[at], carrier);
-    return this.intern(`t ${carrier} ${values.join(',')} ${index.key}`, (base) => ({ ...base, kind: 'table', carrier, values, index }));
+    return this.intern(`t ${carrier} ${values.join(',')} ${index.key}`, (base) => ({
+      ...base,
+      kind: 'table',
+      carrier,
+      values,
+      index,
+    }));
   }
 
   load(buffer: Buffer, offset: Index): Expr {
     const carrier = carrierOf(buffer.dtype);
-    return this.intern(`l ${buffer.value} ${buffer.component} ${offset.key}`, (base) => ({ ...base, kind: 'load', carrier, buffer, offset }));
+    return this.intern(`l ${buffer.value} ${buffer.component} ${offset.key}`, (base) => ({
+      ...base,
+      kind: 'load',
+      carrier,
+      buffer,
+      offset,
+    }));
   }
 
   unary(op: UnaryOp, a: Expr): Expr {
@@ -152,38 +116,86 @@ export class Pool {
       ])
         if (x.kind === 'constant') return (op === 'and') === (x.value !== 0) ? y : x;
     }
-    return this.intern(`b ${op} ${a.id} ${b.id}`, (base) => ({ ...base, kind: 'binary', carrier: a.carrier, op, a, b }));
+    return this.intern(`b ${op} ${a.id} ${b.id}`, (base) => ({
+      ...base,
+      kind: 'binary',
+      carrier: a.carrier,
+      op,
+      a,
+      b,
+    }));
   }
 
   compare(op: CompareOp, a: Expr, b: Expr): Expr {
-    return this.intern(`? ${op} ${a.id} ${b.id}`, (base) => ({ ...base, kind: 'compare', carrier: 'bool', op, a, b }));
+    return this.intern(`? ${op} ${a.id} ${b.id}`, (base) => ({
+      ...base,
+      kind: 'compare',
+      carrier: 'bool',
+      op,
+      a,
+      b,
+    }));
   }
 
   /** A comparison of indices; a constant where the ranges decide it. */
   test(op: 'lt' | 'le' | 'eq', a: Index, b: Index): Expr {
     const d = minus(a, b);
-    if (op === 'lt' ? d.high < 0 : op === 'le' ? d.high <= 0 : d.low === 0 && d.high === 0) return this.constant(1, 'bool');
-    if (op === 'lt' ? d.low >= 0 : op === 'le' ? d.low > 0 : d.low > 0 || d.high < 0) return this.constant(0, 'bool');
-    return this.intern(`?? ${op} ${a.key} ? ${b.key}`, (base) => ({ ...base, kind: 'test', carrier: 'bool', op, a, b }));
+    if (op === 'lt' ? d.high < 0 : op === 'le' ? d.high <= 0 : d.low === 0 && d.high === 0)
+      return this.constant(1, 'bool');
+    if (op === 'lt' ? d.low >= 0 : op === 'le' ? d.low > 0 : d.low > 0 || d.high < 0)
+      return this.constant(0, 'bool');
+    return this.intern(`?? ${op} ${a.key} ? ${b.key}`, (base) => ({
+      ...base,
+      kind: 'test',
+      carrier: 'bool',
+      op,
+      a,
+      b,
+    }));
   }
 
   choose(condition: Expr, a: Expr, b: Expr): Expr {
     if (condition.kind === 'constant') return condition.value !== 0 ? a : b;
     if (a === b) return a;
-    return this.intern(`s ${condition.id} ${a.id} ${b.id}`, (base) => ({ ...base, kind: 'choose', carrier: a.carrier, condition, a, b }));
+    return this.intern(`s ${condition.id} ${a.id} ${b.id}`, (base) => ({
+      ...base,
+      kind: 'choose',
+      carrier: a.carrier,
+      condition,
+      a,
+      b,
+    }));
   }
 
   guarded(condition: Expr, a: Expr, b: Expr): Expr {
     if (condition.kind === 'constant') return condition.value !== 0 ? a : b;
     if (a === b) return a;
-    return this.intern(`g ${condition.id} ${a.id} ${b.id}`, (base) => ({ ...base, kind: 'guarded', carrier: a.carrier, condition, a, b }));
+    return this.intern(`g ${condition.id} ${a.id} ${b.id}`, (base) => ({
+      ...base,
+      kind: 'guarded',
+      carrier: a.carrier,
+      condition,
+      a,
+      b,
+    }));
   }
 
   /** To a float dtype; nothing where the value has it already. */
   round(dtype: DType, a: Expr, saturate = dtypeInfo[dtype].bits === 8): Expr {
     if (dtype === 'f32' || this.isExact(dtype, a)) return a;
-    if (a.kind === 'constant') return this.constant(round(dtype, a.value, { overflow: saturate ? 'saturating' : 'nonsaturating' }), 'f32');
-    return this.intern(`r ${dtype} ${saturate} ${a.id}`, (base) => ({ ...base, kind: 'round', carrier: 'f32', dtype, saturate, a }));
+    if (a.kind === 'constant')
+      return this.constant(
+        round(dtype, a.value, { overflow: saturate ? 'saturating' : 'nonsaturating' }),
+        'f32',
+      );
+    return this.intern(`r ${dtype} ${saturate} ${a.id}`, (base) => ({
+      ...base,
+      kind: 'round',
+      carrier: 'f32',
+      dtype,
+      saturate,
+      a,
+    }));
   }
 
   /** Whether every value of `a` is one of the dtype: selections and moves of rounded values are. */
@@ -205,9 +217,16 @@ export class Pool {
         case 'unary':
           return (a.op === 'neg' || a.op === 'abs') && this.isExact(dtype, a.a);
         case 'binary':
-          return (a.op === 'min' || a.op === 'max' || a.op === 'larger') && this.isExact(dtype, a.a) && this.isExact(dtype, a.b);
+          return (
+            (a.op === 'min' || a.op === 'max' || a.op === 'larger') &&
+            this.isExact(dtype, a.a) &&
+            this.isExact(dtype, a.b)
+          );
         case 'reduce':
-          return (a.combine === 'max' || a.combine === 'min' || a.combine === 'larger') && this.isExact(dtype, a.value);
+          return (
+            (a.combine === 'max' || a.combine === 'min' || a.combine === 'larger') &&
+            this.isExact(dtype, a.value)
+          );
         default:
           return false;
       }
@@ -218,13 +237,29 @@ export class Pool {
 
   convert(carrier: Carrier, a: Expr): Expr {
     if (a.carrier === carrier) return a;
-    if (a.kind === 'constant') return this.constant(carrier === 'bool' ? Number(a.value !== 0) : carrier === 'f32' ? Math.fround(a.value) : Math.trunc(a.value), carrier);
+    if (a.kind === 'constant')
+      return this.constant(
+        carrier === 'bool'
+          ? Number(a.value !== 0)
+          : carrier === 'f32'
+            ? Math.fround(a.value)
+            : Math.trunc(a.value),
+        carrier,
+      );
     if (a.kind === 'index' && carrier === 'i64') return this.index(a.index, 'i64');
     return this.intern(`v ${carrier} ${a.id}`, (base) => ({ ...base, kind: 'convert', carrier, a }));
   }
 
   turn(turn: 'cos' | 'sin', position: Expr, frequencies: readonly number[], index: Index): Expr {
-    return this.intern(`w ${turn} ${position.id} ${frequencies.join(',')} ${index.key}`, (base) => ({ ...base, kind: 'turn', carrier: 'f32', turn, position, frequencies, index }));
+    return this.intern(`w ${turn} ${position.id} ${frequencies.join(',')} ${index.key}`, (base) => ({
+      ...base,
+      kind: 'turn',
+      carrier: 'f32',
+      turn,
+      position,
+      frequencies,
+      index,
+    }));
   }
 
   /** A reduction; over nothing it is the value itself (argmax: 0). */
@@ -232,7 +267,14 @@ export class Pool {
     const real = over.filter((v) => constantOf(v.extent) !== 1);
     if (real.length === 0) return combine === 'argmax' ? this.constant(0, 'i32') : value;
     const carrier = combine === 'argmax' ? 'i32' : value.carrier;
-    return this.intern(`R ${combine} ${real.map((v) => v.id).join(',')} ${value.id}`, (base) => ({ ...base, kind: 'reduce', carrier, combine, over: real, value }));
+    return this.intern(`R ${combine} ${real.map((v) => v.id).join(',')} ${value.id}`, (base) => ({
+      ...base,
+      kind: 'reduce',
+      carrier,
+      combine,
+      over: real,
+      value,
+    }));
   }
 
   /** Variables that an expression depends on and does not bind itself. */
@@ -255,7 +297,8 @@ export class Pool {
     for (const t of i.terms)
       for (const a of t.atoms) {
         if (a.kind === 'variable') out.add(a.variable);
-        else if (a.kind === 'quotient' || a.kind === 'remainder' || a.kind === 'smaller') for (const part of [a.of, a.by]) for (const v of this.freeOfIndex(part)) out.add(v);
+        else if (a.kind === 'quotient' || a.kind === 'remainder' || a.kind === 'smaller')
+          for (const part of [a.of, a.by]) for (const v of this.freeOfIndex(part)) out.add(v);
         else if (a.kind === 'value') for (const v of this.freeOf(a.value)) out.add(v);
       }
     return out;
@@ -305,9 +348,12 @@ export class Pool {
       case 'reduce': {
         // Extents may depend on what is replaced: such loop variables are made anew.
         const over = e.over.map((v) => ({ old: v, extent: at(v.extent) }));
-        const fresh = over.map(({ old, extent }) => (extent.key === old.extent.key ? old : this.variable(old.name, extent)));
+        const fresh = over.map(({ old, extent }) =>
+          extent.key === old.extent.key ? old : this.variable(old.name, extent),
+        );
         const inner = new Map(by);
-        for (const [i, { old }] of over.entries()) if (fresh[i] !== old) inner.set(old, variableIndex(fresh[i]));
+        for (const [i, { old }] of over.entries())
+          if (fresh[i] !== old) inner.set(old, variableIndex(fresh[i]));
         const value = inner.size === by.size ? go(e.value) : this.substitute(e.value, inner);
         return this.reduce(e.combine, fresh, value);
       }
@@ -330,68 +376,10 @@ function fits(from: DType, to: DType): boolean {
   const [a, b] = [dtypeInfo[from], dtypeInfo[to]];
   if (a.kind !== 'float' || b.kind !== 'float') return false;
   const least = (x: typeof a): number => 1 - x.bias! - x.mantissaBits!;
-  return a.mantissaBits! <= b.mantissaBits! && a.maxFinite! <= b.maxFinite! && least(a) >= least(b) && (b.hasInfinity === true || a.hasInfinity === false);
+  return (
+    a.mantissaBits! <= b.mantissaBits! &&
+    a.maxFinite! <= b.maxFinite! &&
+    least(a) >= least(b) &&
+    (b.hasInfinity === true || a.hasInfinity === false)
+  );
 }
-
-/** Direct operands of an expression, without those inside of its indices. */
-export function partsOf(e: Expr): readonly Expr[] {
-  switch (e.kind) {
-    case 'unary':
-    case 'round':
-    case 'convert':
-      return [e.a];
-    case 'binary':
-    case 'compare':
-      return [e.a, e.b];
-    case 'choose':
-    case 'guarded':
-      return [e.condition, e.a, e.b];
-    case 'turn':
-      return [e.position];
-    case 'reduce':
-      return [e.value];
-    default:
-      return [];
-  }
-}
-
-/** Indices that stand in an expression itself. */
-export function indicesOf(e: Expr): readonly Index[] {
-  switch (e.kind) {
-    case 'index':
-    case 'table':
-    case 'turn':
-      return [e.index];
-    case 'load':
-      return [e.offset];
-    case 'test':
-      return [e.a, e.b];
-    default:
-      return [];
-  }
-}
-
-/** Reductions in an expression, through indices too; those inside of others only with `nested`. */
-export function reducesIn(e: Expr, nested = false, found = new Set<Reduce>(), seen = new Set<number>()): Set<Reduce> {
-  if (seen.has(e.id)) return found;
-  seen.add(e.id);
-  if (e.kind === 'reduce') {
-    found.add(e);
-    if (!nested) return found;
-  }
-  for (const part of partsOf(e)) reducesIn(part, nested, found, seen);
-  for (const i of indicesOf(e)) for (const value of valuesIn(i)) reducesIn(value, nested, found, seen);
-  return found;
-}
-
-/** Computed integers in an index. */
-export function valuesIn(i: Index): Expr[] {
-  const out: Expr[] = [];
-  for (const t of i.terms)
-    for (const a of t.atoms) {
-      if (a.kind === 'value') out.push(a.value, ...(a.below ? valuesIn(a.below) : []));
-      else if (a.kind === 'quotient' || a.kind === 'remainder' || a.kind === 'smaller') out.push(...valuesIn(a.of), ...valuesIn(a.by));
-    }
-  return out;
-}
-

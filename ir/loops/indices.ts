@@ -1,43 +1,9 @@
 // Integer arithmetic over loop variables and run-time sizes, kept in a normal form: a sum of products. Offsets of
 // reshaped, sliced and transposed tensors simplify by themselves here (delinearise and linearise again gives back the
 // flat index), so views cost nothing in a kernel. Everything is immutable and compared by `key`.
-import type { Expr } from './expr.ts';
+import type { Atom, Expr, Index, Term, Variable } from './data.ts';
 
-/** One loop: counts 0 … extent − 1. Identity is `id`, unique in its pool. */
-export interface Variable {
-  readonly id: number;
-  readonly name: string;
-  readonly extent: Index;
-}
-
-export type Atom =
-  | { readonly kind: 'variable'; readonly key: string; readonly low: number; readonly high: number; readonly variable: Variable }
-  /** A run-time dim. `used`: the rows of a ragged dim that are in use, known on the device only; otherwise what buffers are laid out for. */
-  | { readonly kind: 'size'; readonly key: string; readonly low: number; readonly high: number; readonly dim: string; readonly used: boolean }
-  /** Columns of a page table: pages per sequence of a positions argument. */
-  | { readonly kind: 'pages'; readonly key: string; readonly low: number; readonly high: number; readonly value: string }
-  /** floor(of / by) and of mod by, by > 0. */
-  | { readonly kind: 'quotient' | 'remainder'; readonly key: string; readonly low: number; readonly high: number; readonly of: Index; readonly by: Index }
-  | { readonly kind: 'smaller'; readonly key: string; readonly low: number; readonly high: number; readonly of: Index; readonly by: Index }
-  /** An integer that is computed: an index read from memory. `below`: outside of 0 … below − 1 the kernel must stop. */
-  | { readonly kind: 'value'; readonly key: string; readonly low: number; readonly high: number; readonly value: Expr; readonly below: Index | null };
-
-export interface Term {
-  readonly factor: number;
-  /** Sorted by key; not empty. */
-  readonly atoms: readonly Atom[];
-  readonly key: string;
-}
-
-/** constant + Σ factor · Π atoms. `low` and `high` bound its value. */
-export interface Index {
-  readonly constant: number;
-  /** Sorted by key. */
-  readonly terms: readonly Term[];
-  readonly key: string;
-  readonly low: number;
-  readonly high: number;
-}
+export type { Atom, Index, Term, Variable } from './data.ts';
 
 const atomsKey = (atoms: readonly Atom[]): string => atoms.map((a) => a.key).join('*');
 
@@ -45,7 +11,9 @@ function boundsOf(term: { readonly factor: number; readonly atoms: readonly Atom
   let low = term.factor;
   let high = term.factor;
   for (const a of term.atoms) {
-    const ends = [low * a.low, low * a.high, high * a.low, high * a.high].map((x) => (Number.isNaN(x) ? 0 : x));
+    const ends = [low * a.low, low * a.high, high * a.low, high * a.high].map((x) =>
+      Number.isNaN(x) ? 0 : x,
+    );
     low = Math.min(...ends);
     high = Math.max(...ends);
   }
@@ -59,7 +27,10 @@ function make(constant: number, terms: readonly Term[]): Index {
     low += l;
     high += h;
   }
-  const key = [...terms.map((t) => `${t.factor}*${t.key}`), ...(constant !== 0 || terms.length === 0 ? [`${constant}`] : [])].join(' + ');
+  const key = [
+    ...terms.map((t) => `${t.factor}*${t.key}`),
+    ...(constant !== 0 || terms.length === 0 ? [`${constant}`] : []),
+  ].join(' + ');
   return { constant, terms, key, low, high };
 }
 
@@ -78,7 +49,10 @@ function normalise(constant: number, terms: Iterable<Term>): Index {
     constant += joined.constant;
     for (const t of joined.terms) put(t);
   }
-  return make(constant, [...sums.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)));
+  return make(
+    constant,
+    [...sums.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)),
+  );
 }
 
 function joinRemainder(sums: Map<string, Term>): Index | null {
@@ -111,20 +85,34 @@ export const constantOf = (i: Index): number | null => (i.terms.length === 0 ? i
 export const variableIndex = (variable: Variable): Index =>
   constantOf(variable.extent) === 1
     ? zero
-    : single({ kind: 'variable', key: `v${variable.id}`, low: 0, high: Math.max(0, variable.extent.high - 1), variable });
+    : single({
+        kind: 'variable',
+        key: `v${variable.id}`,
+        low: 0,
+        high: Math.max(0, variable.extent.high - 1),
+        variable,
+      });
 
 /** A run-time dim with its bound. */
 export const size = (dim: string, bound: number, used = false): Index =>
   single({ kind: 'size', key: `${used ? 'used ' : ''}${dim}`, low: 0, high: bound, dim, used });
 
 /** Pages per sequence of a positions argument; at most `bound`. */
-export const pagesOf = (value: string, bound: number): Index => single({ kind: 'pages', key: `pages(${value})`, low: 0, high: bound, value });
+export const pagesOf = (value: string, bound: number): Index =>
+  single({ kind: 'pages', key: `pages(${value})`, low: 0, high: bound, value });
 
 /** An integer expression as an index; see Atom. */
 export function valueIndex(value: Expr, below: Index | null, range: readonly [number, number]): Index {
   if (value.kind === 'index') return value.index;
   if (value.kind === 'constant') return constant(value.value);
-  return single({ kind: 'value', key: `e${value.id}${below ? `<${below.key}` : ''}`, low: range[0], high: range[1], value, below });
+  return single({
+    kind: 'value',
+    key: `e${value.id}${below ? `<${below.key}` : ''}`,
+    low: range[0],
+    high: range[1],
+    value,
+    below,
+  });
 }
 
 export const plus = (...of: readonly Index[]): Index =>
@@ -178,7 +166,12 @@ export function provablyWithin(i: Index, limit: Index): boolean {
 
 /** Splits i into by·q + r, with every term that `by` (one product, or a number) divides in q. */
 function divide(i: Index, by: Index): { q: Index; r: Index } | null {
-  const divisor = by.terms.length === 0 ? { factor: by.constant, atoms: [] } : by.terms.length === 1 && by.constant === 0 ? by.terms[0] : null;
+  const divisor =
+    by.terms.length === 0
+      ? { factor: by.constant, atoms: [] }
+      : by.terms.length === 1 && by.constant === 0
+        ? by.terms[0]
+        : null;
   if (!divisor) return null;
   const q: Term[] = [];
   const r: Term[] = [];
@@ -221,7 +214,10 @@ function divided(of: Index, by: Index): Index {
   const [c, d] = [constantOf(of), constantOf(by)];
   if (c !== null && d !== null) return constant(Math.floor(c / d));
   // floor(floor(x / a) / b) = floor(x / (a·b))
-  const only = of.constant === 0 && of.terms.length === 1 && of.terms[0].factor === 1 && of.terms[0].atoms.length === 1 ? of.terms[0].atoms[0] : null;
+  const only =
+    of.constant === 0 && of.terms.length === 1 && of.terms[0].factor === 1 && of.terms[0].atoms.length === 1
+      ? of.terms[0].atoms[0]
+      : null;
   if (only?.kind === 'quotient') return quotient(only.of, times(only.by, by));
   const least = Math.max(1, by.low);
   const most = Math.max(least, by.high);
@@ -269,13 +265,26 @@ export function remainder(of: Index, by: Index): Index {
     }
   }
   if (c !== null && d !== null) return constant(((c % d) + d) % d);
-  const only = rest.constant === 0 && rest.terms.length === 1 && rest.terms[0].factor === 1 && rest.terms[0].atoms.length === 1 ? rest.terms[0].atoms[0] : null;
+  const only =
+    rest.constant === 0 &&
+    rest.terms.length === 1 &&
+    rest.terms[0].factor === 1 &&
+    rest.terms[0].atoms.length === 1
+      ? rest.terms[0].atoms[0]
+      : null;
   // (x mod m) mod d = x mod d when d divides m
   if (only?.kind === 'remainder') {
     const nested = divide(only.by, by);
     if (nested && nested.r.key === '0') return remainder(only.of, by);
   }
-  return single({ kind: 'remainder', key: `(${rest.key})%(${by.key})`, low: 0, high: Math.max(0, by.high - 1), of: rest, by });
+  return single({
+    kind: 'remainder',
+    key: `(${rest.key})%(${by.key})`,
+    low: 0,
+    high: Math.max(0, by.high - 1),
+    of: rest,
+    by,
+  });
 }
 
 /** min(a, b) */
@@ -283,11 +292,19 @@ export function smaller(a: Index, b: Index): Index {
   const difference = minus(b, a);
   if (difference.low >= 0) return a;
   if (difference.high <= 0) return b;
-  return single({ kind: 'smaller', key: `min(${a.key}, ${b.key})`, low: Math.min(a.low, b.low), high: Math.min(a.high, b.high), of: a, by: b });
+  return single({
+    kind: 'smaller',
+    key: `min(${a.key}, ${b.key})`,
+    low: Math.min(a.low, b.low),
+    high: Math.min(a.high, b.high),
+    of: a,
+    by: b,
+  });
 }
 
 /** ceil(a / by) for a constant `by`. */
-export const ceilQuotient = (a: Index, by: number): Index => quotient(plus(a, constant(by - 1)), constant(by));
+export const ceilQuotient = (a: Index, by: number): Index =>
+  quotient(plus(a, constant(by - 1)), constant(by));
 
 export function gcd(a: number, b: number): number {
   [a, b] = [Math.abs(a), Math.abs(b)];
@@ -315,7 +332,8 @@ export function delinear(position: Index, extents: readonly Index[]): Index[] {
 }
 
 /** The largest number that certainly divides the index (0 for the index 0). */
-export const divisorOf = (i: Index): number => i.terms.reduce((n, t) => gcd(n, t.factor), Math.abs(i.constant));
+export const divisorOf = (i: Index): number =>
+  i.terms.reduce((n, t) => gcd(n, t.factor), Math.abs(i.constant));
 
 /** Rebuilds an index with other atoms; `f` gives null to keep an atom (its parts are rebuilt). */
 export function mapAtoms(i: Index, f: (atom: Atom) => Index | null): Index {

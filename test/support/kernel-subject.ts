@@ -30,11 +30,16 @@ export interface Given {
 /** A kernel function over arguments of the given types. The body gives results, or results and finals. */
 export function kernelOf(
   given: Given,
-  body: (b: FunctionBuilder, args: readonly Value[]) => readonly Value[] | { readonly results: readonly Value[]; readonly finals: readonly Value[] },
+  body: (
+    b: FunctionBuilder,
+    args: readonly Value[],
+  ) => readonly Value[] | { readonly results: readonly Value[]; readonly finals: readonly Value[] },
 ): Subject {
   const module: Module = { ...emptyModule, dims: given.dims ?? [], states: given.states ?? [] };
   const b = new FunctionBuilder(inferContext(module));
-  const args = given.args.map((t, i) => b.argument(`x${i}`, typeof t === 'string' ? typeOf(t) : t, given.inout?.includes(i) ?? false));
+  const args = given.args.map((t, i) =>
+    b.argument(`x${i}`, typeof t === 'string' ? typeOf(t) : t, given.inout?.includes(i) ?? false),
+  );
   b.span = { file: 'model.ts', line: 7, column: 3, endLine: 7, endColumn: 20 };
   const made = body(b, args);
   const { results, finals } = 'results' in made ? made : { results: made, finals: [] };
@@ -43,7 +48,12 @@ export function kernelOf(
 }
 
 /** Random values of a plain tensor type, in [-spread, spread), rounded to its dtype. */
-export function random(type: string | Type, seed: number, sizes: Readonly<Record<string, number>> = {}, spread = 2): TensorData {
+export function random(
+  type: string | Type,
+  seed: number,
+  sizes: Readonly<Record<string, number>> = {},
+  spread = 2,
+): TensorData {
   const { dtype, dims } = (typeof type === 'string' ? typeOf(type) : type) as TensorType;
   const shape = dims.map((d) => d.size ?? sizes[d.name!]);
   const next = randomNumbers(seed);
@@ -56,7 +66,11 @@ export function random(type: string | Type, seed: number, sizes: Readonly<Record
   return { kind: 'tensor', dtype, shape, data: Float64Array.from({ length: count }, one), scales: [] };
 }
 
-export const tensorValue = (dtype: TensorData['dtype'], shape: readonly number[], values: ArrayLike<number>): TensorData => ({
+export const tensorValue = (
+  dtype: TensorData['dtype'],
+  shape: readonly number[],
+  values: ArrayLike<number>,
+): TensorData => ({
   kind: 'tensor',
   dtype,
   shape,
@@ -65,10 +79,17 @@ export const tensorValue = (dtype: TensorData['dtype'], shape: readonly number[]
 });
 
 /** Runs a kernel in both thread orders (what differs is a race) and gives what it leaves. */
-export function run(kernel: EmittedKernel, { fn, module }: Subject, inputs: readonly RuntimeValue[], options: RunOptions = {}): RunResult {
+export function run(
+  kernel: EmittedKernel,
+  { fn, module }: Subject,
+  inputs: readonly RuntimeValue[],
+  options: RunOptions = {},
+): RunResult {
   const forward = runKernel(kernel, fn, module, inputs, { ...options, order: 'forward' });
   const reverse = runKernel(kernel, fn, module, inputs, { ...options, order: 'reverse' });
-  for (const [key, bytes] of forward.arrays) if (!Buffer.from(bytes).equals(Buffer.from(reverse.arrays.get(key)!))) throw new Error(`${key} depends on the order of threads`);
+  for (const [key, bytes] of forward.arrays)
+    if (!Buffer.from(bytes).equals(Buffer.from(reverse.arrays.get(key)!)))
+      throw new Error(`${key} depends on the order of threads`);
   return forward;
 }
 
@@ -80,7 +101,14 @@ export const reference = (
 ): readonly RuntimeValue[] => interpret(module, fn.name, inputs, noWeights, { sizes }).results;
 
 /** Largest relative difference that is still rounding, by dtype: one unit in the last place and a little. */
-const tolerance: Partial<Record<TensorData['dtype'], number>> = { f32: 4e-6, bf16: 2 ** -7, f16: 2 ** -10, f8e4m3: 2 ** -3, f8e5m2: 2 ** -2, f12e5m6: 2 ** -6 };
+const tolerance: Partial<Record<TensorData['dtype'], number>> = {
+  f32: 4e-6,
+  bf16: 2 ** -7,
+  f16: 2 ** -10,
+  f8e4m3: 2 ** -3,
+  f8e5m2: 2 ** -2,
+  f12e5m6: 2 ** -6,
+};
 
 export interface Close {
   /** Relative, for floats. */
@@ -92,7 +120,11 @@ export interface Close {
 }
 
 /** Compares tensors element by element; ints and bools exactly. */
-export function expectClose(got: RuntimeValue, want: RuntimeValue, { relative, absolute = 1e-6, share = 0.01 }: Close = {}): void {
+export function expectClose(
+  got: RuntimeValue,
+  want: RuntimeValue,
+  { relative, absolute = 1e-6, share = 0.01 }: Close = {},
+): void {
   if (got.kind !== 'tensor' || want.kind !== 'tensor') throw new Error('expectClose compares tensors');
   expect(got.dtype).toBe(want.dtype);
   const allowed = relative ?? tolerance[want.dtype] ?? 0;
@@ -103,7 +135,8 @@ export function expectClose(got: RuntimeValue, want: RuntimeValue, { relative, a
     if (Object.is(g, w) || g === w || (Number.isNaN(g) && Number.isNaN(w))) continue;
     const difference = Math.abs(g - w);
     if (want.dtype !== 'f32' && allowed > 0 && difference > 1e-5 * Math.abs(w) + absolute) rough++;
-    if (!(difference <= allowed * Math.abs(w) + absolute) || allowed === 0) off.push(`[${i}] is ${g}, should be ${w}`);
+    if (!(difference <= allowed * Math.abs(w) + absolute) || allowed === 0)
+      off.push(`[${i}] is ${g}, should be ${w}`);
   }
   expect(off.slice(0, 5), `${off.length} of ${want.data.length} elements differ`).toEqual([]);
   // Rounding to a narrow float may go the other way where f32 sums differ, but seldom.
@@ -111,7 +144,11 @@ export function expectClose(got: RuntimeValue, want: RuntimeValue, { relative, a
   for (const [level, s] of want.scales.entries()) {
     const scales = got.scales[level];
     expect(Array.from(scales.shape)).toEqual(Array.from(s.shape));
-    for (const [i, w] of s.data.entries()) expect(Math.abs(scales.data[i] - w), `scale ${i}: ${scales.data[i]}, should be ${w}`).toBeLessThanOrEqual(1e-6 * Math.abs(w));
+    for (const [i, w] of s.data.entries())
+      expect(
+        Math.abs(scales.data[i] - w),
+        `scale ${i}: ${scales.data[i]}, should be ${w}`,
+      ).toBeLessThanOrEqual(1e-6 * Math.abs(w));
   }
 }
 
@@ -121,9 +158,16 @@ export function expectClose(got: RuntimeValue, want: RuntimeValue, { relative, a
 export async function assembled(kernel: EmittedKernel): Promise<string | null> {
   const result = await assemble(kernel.ptx);
   if (result.status === 'missing') return 'ptxas is not installed';
-  if (result.status === 'rejected') throw new Error(`${kernel.name}: ${result.errors.map((e) => `line ${e.line}: ${e.message}`).join('; ')}\n${kernel.ptx}`);
+  if (result.status === 'rejected')
+    throw new Error(
+      `${kernel.name}: ${result.errors.map((e) => `line ${e.line}: ${e.message}`).join('; ')}\n${kernel.ptx}`,
+    );
   const { spills, stackBytes } = result.kernels[kernel.name];
-  expect({ name: kernel.name, spills, stackBytes }).toEqual({ name: kernel.name, spills: { storeBytes: 0, loadBytes: 0 }, stackBytes: 0 });
+  expect({ name: kernel.name, spills, stackBytes }).toEqual({
+    name: kernel.name,
+    spills: { storeBytes: 0, loadBytes: 0 },
+    stackBytes: 0,
+  });
   expect(result.seconds, 'seconds in ptxas').toBeLessThan(10);
   return null;
 }

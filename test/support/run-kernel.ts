@@ -1,7 +1,13 @@
 // Runs an emitted kernel on values of the IR interpreter: lays them out in memory as docs/BUNDLE.md says, launches the
 // PTX text in the functional interpreter, and reads results back.
 import { bytesFor, decodeBytes, encodeBytes, type DType } from '../../ir/formats/index.ts';
-import type { PositionsData, RoutingData, RuntimeValue, StateData, TensorData } from '../../ir/interpret/values.ts';
+import type {
+  PositionsData,
+  RoutingData,
+  RuntimeValue,
+  StateData,
+  TensorData,
+} from '../../ir/interpret/values.ts';
 import type { Function, Module, Value } from '../../ir/module.ts';
 import type { EmittedKernel, Extent } from '../../ir/plan.ts';
 import { dimsOf, type Dim, type RoutingType, type ScaleLevel, type TensorType } from '../../ir/types.ts';
@@ -19,7 +25,8 @@ const padded = (bytes: Uint8Array): Uint8Array => {
 
 function tensorBytes(type: TensorType, t: TensorData): Map<string, Uint8Array> {
   const out = new Map([['data', encodeBytes(type.dtype, t.data)]]);
-  for (const [i, level] of type.scales.entries()) out.set(`scale${i}`, encodeBytes(scaleDType(level), t.scales[i].data));
+  for (const [i, level] of type.scales.entries())
+    out.set(`scale${i}`, encodeBytes(scaleDType(level), t.scales[i].data));
   return out;
 }
 
@@ -59,7 +66,11 @@ function routingBytes(r: RoutingData, slots: number, align: number): Map<string,
 function stateBytes(module: Module, name: string, s: StateData): Map<string, Uint8Array> {
   const declared = module.states.find((d) => d.name === name)!;
   return new Map(
-    declared.fields.flatMap((f) => [...tensorBytes(f.type, s.layers[0].fields[f.name])].map(([component, bytes]) => [component === 'data' ? f.name : `${f.name}.${component}`, bytes] as const)),
+    declared.fields.flatMap((f) =>
+      [...tensorBytes(f.type, s.layers[0].fields[f.name])].map(
+        ([component, bytes]) => [component === 'data' ? f.name : `${f.name}.${component}`, bytes] as const,
+      ),
+    ),
   );
 }
 
@@ -76,7 +87,12 @@ export interface RunResult {
 }
 
 /** Sizes of run-time dims from the inputs; ragged ones are laid out for their bound. */
-function sizesOf(fn: Function, module: Module, inputs: readonly RuntimeValue[], given: Readonly<Record<string, number>>): Map<string, number> {
+function sizesOf(
+  fn: Function,
+  module: Module,
+  inputs: readonly RuntimeValue[],
+  given: Readonly<Record<string, number>>,
+): Map<string, number> {
   const sizes = new Map<string, number>(Object.entries(given));
   const put = (d: Dim, n: number): void => {
     if (d.size === null && !module.dims.some((x) => x.name === d.name && x.ragged)) sizes.set(d.name!, n);
@@ -91,28 +107,43 @@ function sizesOf(fn: Function, module: Module, inputs: readonly RuntimeValue[], 
     }
     if (type.kind === 'routing' && v.kind === 'routing') put(type.tokens, v.tokens);
     if (type.kind === 'state' && v.kind === 'state')
-      for (const f of module.states.find((s) => s.name === type.state)!.fields) f.type.dims.forEach((d, axis) => put(d, v.layers[0].fields[f.name].shape[axis]));
+      for (const f of module.states.find((s) => s.name === type.state)!.fields)
+        f.type.dims.forEach((d, axis) => put(d, v.layers[0].fields[f.name].shape[axis]));
   }
   for (const d of module.dims)
     if (d.ragged && !sizes.has(d.name)) {
       const parent = sizes.get(d.ragged.of);
-      if (parent !== undefined) sizes.set(d.name, parent * d.ragged.per + Math.min(d.ragged.groups, parent * d.ragged.per) * (d.ragged.align - 1));
+      if (parent !== undefined)
+        sizes.set(
+          d.name,
+          parent * d.ragged.per + Math.min(d.ragged.groups, parent * d.ragged.per) * (d.ragged.align - 1),
+        );
     }
   // A routing's arrays are laid out in whole blocks.
-  for (const d of module.dims) if (d.ragged && sizes.has(d.name)) sizes.set(d.name, Math.ceil(sizes.get(d.name)! / d.ragged.align) * d.ragged.align);
+  for (const d of module.dims)
+    if (d.ragged && sizes.has(d.name))
+      sizes.set(d.name, Math.ceil(sizes.get(d.name)! / d.ragged.align) * d.ragged.align);
   return sizes;
 }
 
 /** Launches `kernel` (written for `fn`) on `inputs`, one per argument of `fn`. States among them stay as they are. */
-export function runKernel(kernel: EmittedKernel, fn: Function, module: Module, inputs: readonly RuntimeValue[], options: RunOptions = {}): RunResult {
+export function runKernel(
+  kernel: EmittedKernel,
+  fn: Function,
+  module: Module,
+  inputs: readonly RuntimeValue[],
+  options: RunOptions = {},
+): RunResult {
   const sizes = sizesOf(fn, module, inputs, options.sizes ?? {});
   const sizeOf = (d: Dim): number => d.size ?? sizes.get(d.name!) ?? fail(`size of ${d.name} is unknown`);
-  const alignOf = (type: RoutingType): number => module.dims.find((d) => d.name === type.slots.name)!.ragged!.align;
+  const alignOf = (type: RoutingType): number =>
+    module.dims.find((d) => d.name === type.slots.name)!.ragged!.align;
   const memory = new DeviceMemory();
   const addresses = new Map<string, number>();
   const pageColumns = new Map<string, number>();
   const put = (value: string, arrays: Map<string, Uint8Array>): void => {
-    for (const [component, bytes] of arrays) addresses.set(`${value} ${component}`, memory.allocate(padded(bytes), `${value}.${component}`));
+    for (const [component, bytes] of arrays)
+      addresses.set(`${value} ${component}`, memory.allocate(padded(bytes), `${value}.${component}`));
   };
   for (const [i, { value }] of fn.arguments.entries()) {
     const [type, v] = [value.type, inputs[i]];
@@ -130,25 +161,51 @@ export function runKernel(kernel: EmittedKernel, fn: Function, module: Module, i
     } else if (v.kind === 'positions') {
       put(value.name, positionsBytes(v));
       pageColumns.set(value.name, Math.max(0, ...v.pages.map((row) => row.length)));
-    } else if (type.kind === 'routing' && v.kind === 'routing') put(value.name, routingBytes(v, sizeOf(type.slots), alignOf(type)));
+    } else if (type.kind === 'routing' && v.kind === 'routing')
+      put(value.name, routingBytes(v, sizeOf(type.slots), alignOf(type)));
     else if (type.kind === 'state' && v.kind === 'state') put(value.name, stateBytes(module, type.state, v));
   }
-  for (const v of fn.results) for (const [component, bytes] of roomFor(v, sizeOf, alignOf)) if (!addresses.has(`${v.name} ${component}`)) addresses.set(`${v.name} ${component}`, memory.allocate(Math.ceil(bytes / 16) * 16, `${v.name}.${component}`));
-  if (kernel.scratchBytes !== undefined) addresses.set(' scratch', memory.allocate(new Uint8Array(kernel.scratchBytes), 'scratch'));
+  for (const v of fn.results)
+    for (const [component, bytes] of roomFor(v, sizeOf, alignOf))
+      if (!addresses.has(`${v.name} ${component}`))
+        addresses.set(
+          `${v.name} ${component}`,
+          memory.allocate(Math.ceil(bytes / 16) * 16, `${v.name}.${component}`),
+        );
+  if (kernel.scratchBytes !== undefined)
+    addresses.set(' scratch', memory.allocate(new Uint8Array(kernel.scratchBytes), 'scratch'));
 
-  const evaluate = (e: Extent): number => e.terms.reduce((n, t) => n + t.factor * (sizes.get(t.dim) ?? fail(`size of ${t.dim} is unknown`)), e.constant);
+  const evaluate = (e: Extent): number =>
+    e.terms.reduce(
+      (n, t) => n + t.factor * (sizes.get(t.dim) ?? fail(`size of ${t.dim} is unknown`)),
+      e.constant,
+    );
   const parameters = kernel.parameters.map((p) => {
-    if (p.kind === 'pointer') return addresses.get(`${p.value} ${p.component}`) ?? fail(`no buffer ${p.value}.${p.component}`);
+    if (p.kind === 'pointer')
+      return addresses.get(`${p.value} ${p.component}`) ?? fail(`no buffer ${p.value}.${p.component}`);
     if (p.kind === 'tensorMap') return fail('tensor maps are not for this interpreter');
     if ('dim' in p) return sizes.get(p.dim) ?? fail(`size of ${p.dim} is unknown`);
     return pageColumns.get(p.pagesOf) ?? fail(`no page table of ${p.pagesOf}`);
   });
   const axes = kernel.grid.axes.map((a) => Math.ceil(evaluate(a.extent) / a.per));
-  const grid: [number, number, number] = [Math.min(axes[0], kernel.grid.atMost ?? Infinity), axes[1] ?? 1, axes[2] ?? 1];
-  if (grid.every((n) => n > 0)) runPtx(kernel.ptx, { memory, grid, parameters, order: options.order, dynamicSharedBytes: kernel.dynamicSharedBytes });
+  const grid: [number, number, number] = [
+    Math.min(axes[0], kernel.grid.atMost ?? Infinity),
+    axes[1] ?? 1,
+    axes[2] ?? 1,
+  ];
+  if (grid.every((n) => n > 0))
+    runPtx(kernel.ptx, {
+      memory,
+      grid,
+      parameters,
+      order: options.order,
+      dynamicSharedBytes: kernel.dynamicSharedBytes,
+    });
 
   const arrays = new Map([...addresses].map(([key, address]) => [key, memory.bytesAt(address)]));
-  const results = fn.results.map((v) => readValue(v, sizeOf, (component) => arrays.get(`${v.name} ${component}`)!));
+  const results = fn.results.map((v) =>
+    readValue(v, sizeOf, (component) => arrays.get(`${v.name} ${component}`)!),
+  );
   return { results, arrays };
 }
 
@@ -158,7 +215,8 @@ function fail(message: string): never {
 
 const product = (shape: readonly number[]): number => shape.reduce((n, s) => n * s, 1);
 
-const scaleShape = (shape: readonly number[], level: ScaleLevel): number[] => shape.map((n, axis) => (level.tile[axis] === 0 ? 1 : Math.ceil(n / level.tile[axis])));
+const scaleShape = (shape: readonly number[], level: ScaleLevel): number[] =>
+  shape.map((n, axis) => (level.tile[axis] === 0 ? 1 : Math.ceil(n / level.tile[axis])));
 
 function componentBytes(type: TensorType, component: string, shape: readonly number[]): number {
   if (component === 'data') return bytesFor(type.dtype, product(shape));
@@ -167,10 +225,17 @@ function componentBytes(type: TensorType, component: string, shape: readonly num
 }
 
 /** Bytes of every component of a result. */
-function roomFor(v: Value, sizeOf: (d: Dim) => number, alignOf: (type: RoutingType) => number): Map<string, number> {
+function roomFor(
+  v: Value,
+  sizeOf: (d: Dim) => number,
+  alignOf: (type: RoutingType) => number,
+): Map<string, number> {
   const { type } = v;
   const shape = dimsOf(type).map(sizeOf);
-  if (type.kind === 'tensor') return new Map(['data', ...type.scales.map((_, i) => `scale${i}`)].map((c) => [c, componentBytes(type, c, shape)]));
+  if (type.kind === 'tensor')
+    return new Map(
+      ['data', ...type.scales.map((_, i) => `scale${i}`)].map((c) => [c, componentBytes(type, c, shape)]),
+    );
   if (type.kind !== 'routing') return new Map();
   const [tokens, experts, top, slots] = shape;
   return new Map([
@@ -184,16 +249,27 @@ function roomFor(v: Value, sizeOf: (d: Dim) => number, alignOf: (type: RoutingTy
   ]);
 }
 
-function readValue(v: Value, sizeOf: (d: Dim) => number, bytes: (component: string) => Uint8Array): RuntimeValue {
+function readValue(
+  v: Value,
+  sizeOf: (d: Dim) => number,
+  bytes: (component: string) => Uint8Array,
+): RuntimeValue {
   const { type } = v;
-  const ints32 = (component: string, count: number): Int32Array => Int32Array.from(decodeBytes('i32', bytes(component), count));
+  const ints32 = (component: string, count: number): Int32Array =>
+    Int32Array.from(decodeBytes('i32', bytes(component), count));
   if (type.kind === 'tensor') {
     const shape = type.dims.map(sizeOf);
     const scales = type.scales.map((level, i) => {
       const s = scaleShape(shape, level);
       return { shape: s, data: decodeBytes(scaleDType(level), bytes(`scale${i}`), product(s)) };
     });
-    return { kind: 'tensor', dtype: type.dtype, shape, data: decodeBytes(type.dtype, bytes('data'), product(shape)), scales };
+    return {
+      kind: 'tensor',
+      dtype: type.dtype,
+      shape,
+      data: decodeBytes(type.dtype, bytes('data'), product(shape)),
+      scales,
+    };
   }
   if (type.kind !== 'routing') return fail(`%${v.name} cannot be read back`);
   const [tokens, experts, top] = [type.tokens, type.experts, type.top].map(sizeOf);

@@ -6,7 +6,16 @@ import type { PositionsData, RuntimeValue, TensorData } from '../../../ir/interp
 import type { Attributes, DimDeclaration } from '../../../ir/module.ts';
 import { type as typeOf } from '../../../ir/ops/testing.ts';
 import type { TensorType } from '../../../ir/types.ts';
-import { assembled, expectClose, kernelOf, random, reference, run, type Close, type Subject } from '../../../test/support/kernel-subject.ts';
+import {
+  assembled,
+  expectClose,
+  kernelOf,
+  random,
+  reference,
+  run,
+  type Close,
+  type Subject,
+} from '../../../test/support/kernel-subject.ts';
 import { emitAttention, tileFor } from './index.ts';
 
 const t = (text: string): TensorType => typeOf(text) as TensorType;
@@ -19,7 +28,9 @@ const dimsWith = (tokens: number, cached: number): readonly DimDeclaration[] => 
   { name: 'outputs', bound: tokens },
 ];
 const small = dimsWith(64, 256);
-const pagedState = [{ name: 'cache', policy: 'paged' as const, page, fields: [{ name: 'row', type: t('bf16[cached, 8]') }] }];
+const pagedState = [
+  { name: 'cache', policy: 'paged' as const, page, fields: [{ name: 'row', type: t('bf16[cached, 8]') }] },
+];
 const packedType = 'positions[tokens, tokens, sequences, outputs]';
 const pagedType = 'positions[tokens, cached, sequences, outputs]';
 
@@ -30,32 +41,81 @@ interface Options {
 }
 
 /** Nothing before the op: packed, or paged with `keys` cached. */
-function plain(keys: 'tokens' | 'cached', [heads, groups, depth, width]: readonly number[], { dtype = 'bf16', attributes = {}, dims = small }: Options = {}): Subject {
-  const args = [`${dtype}[tokens, ${heads}, ${depth}]`, `${dtype}[${keys}, ${groups}, ${depth}]`, `${dtype}[${keys}, ${groups}, ${width}]`, keys === 'tokens' ? packedType : pagedType];
-  return kernelOf({ args, dims, states: pagedState }, (b, operands) => [b.one('attention', operands, { scale: depth ** -0.5, ...attributes })]);
+function plain(
+  keys: 'tokens' | 'cached',
+  [heads, groups, depth, width]: readonly number[],
+  { dtype = 'bf16', attributes = {}, dims = small }: Options = {},
+): Subject {
+  const args = [
+    `${dtype}[tokens, ${heads}, ${depth}]`,
+    `${dtype}[${keys}, ${groups}, ${depth}]`,
+    `${dtype}[${keys}, ${groups}, ${width}]`,
+    keys === 'tokens' ? packedType : pagedType,
+  ];
+  return kernelOf({ args, dims, states: pagedState }, (b, operands) => [
+    b.one('attention', operands, { scale: depth ** -0.5, ...attributes }),
+  ]);
 }
 
 /** Prefill as fuse-loops leaves it: q and k joined from halves of products and the turned parts. */
-function prefill([heads, nope, rope, width]: readonly number[], { dtype = 'bf16', attributes = {}, dims = small }: Options = {}): Subject {
-  const args = [`${dtype}[tokens, ${heads * (nope + rope)}]`, `${dtype}[tokens, ${heads}, ${rope}]`, `${dtype}[tokens, ${heads * (nope + width)}]`, `${dtype}[tokens, ${rope}]`, packedType];
+function prefill(
+  [heads, nope, rope, width]: readonly number[],
+  { dtype = 'bf16', attributes = {}, dims = small }: Options = {},
+): Subject {
+  const args = [
+    `${dtype}[tokens, ${heads * (nope + rope)}]`,
+    `${dtype}[tokens, ${heads}, ${rope}]`,
+    `${dtype}[tokens, ${heads * (nope + width)}]`,
+    `${dtype}[tokens, ${rope}]`,
+    packedType,
+  ];
   return kernelOf({ args, dims, name: 'prefill' }, (b, [q0, qRope, kv, kRope, at]) => {
-    const [qNope] = b.op('split', [b.one('reshape', [q0], {}, t(`${dtype}[tokens, ${heads}, ${nope + rope}]`))], { axis: 2, sizes: [nope, rope] });
+    const [qNope] = b.op(
+      'split',
+      [b.one('reshape', [q0], {}, t(`${dtype}[tokens, ${heads}, ${nope + rope}]`))],
+      { axis: 2, sizes: [nope, rope] },
+    );
     const q = b.one('concat', [qNope, qRope], { axis: 2 });
-    const [kNope, v] = b.op('split', [b.one('reshape', [kv], {}, t(`${dtype}[tokens, ${heads}, ${nope + width}]`))], { axis: 2, sizes: [nope, width] });
-    const k = b.one('concat', [kNope, b.one('broadcast', [kRope], { axes: [0, 2] }, t(`${dtype}[tokens, ${heads}, ${rope}]`))], { axis: 2 });
+    const [kNope, v] = b.op(
+      'split',
+      [b.one('reshape', [kv], {}, t(`${dtype}[tokens, ${heads}, ${nope + width}]`))],
+      { axis: 2, sizes: [nope, width] },
+    );
+    const k = b.one(
+      'concat',
+      [kNope, b.one('broadcast', [kRope], { axes: [0, 2] }, t(`${dtype}[tokens, ${heads}, ${rope}]`))],
+      { axis: 2 },
+    );
     return [b.one('attention', [q, k, v, at], { scale: 0.1352337788608801, ...attributes })];
   });
 }
 
 /** Decode in absorbed form: one key head, whose values are the first part of the keys. */
-function decode([heads, rank, rope]: readonly number[], { dtype = 'bf16', attributes = {}, dims = small }: Options = {}): Subject {
-  const args = [`${dtype}[tokens, ${heads}, ${rank}]`, `${dtype}[tokens, ${heads}, ${rope}]`, `${dtype}[cached, ${rank}]`, `${dtype}[cached, ${rope}]`, pagedType];
-  return kernelOf({ args, dims, states: pagedState, name: 'decode' }, (b, [qLatent, qRope, latents, ropes, at]) => {
-    const q = b.one('concat', [qLatent, qRope], { axis: 2 });
-    const k = b.one('reshape', [b.one('concat', [latents, ropes], { axis: 1 })], {}, t(`${dtype}[cached, 1, ${rank + rope}]`));
-    const v = b.one('reshape', [latents], {}, t(`${dtype}[cached, 1, ${rank}]`));
-    return [b.one('attention', [q, k, v, at], { scale: 0.1352337788608801, ...attributes })];
-  });
+function decode(
+  [heads, rank, rope]: readonly number[],
+  { dtype = 'bf16', attributes = {}, dims = small }: Options = {},
+): Subject {
+  const args = [
+    `${dtype}[tokens, ${heads}, ${rank}]`,
+    `${dtype}[tokens, ${heads}, ${rope}]`,
+    `${dtype}[cached, ${rank}]`,
+    `${dtype}[cached, ${rope}]`,
+    pagedType,
+  ];
+  return kernelOf(
+    { args, dims, states: pagedState, name: 'decode' },
+    (b, [qLatent, qRope, latents, ropes, at]) => {
+      const q = b.one('concat', [qLatent, qRope], { axis: 2 });
+      const k = b.one(
+        'reshape',
+        [b.one('concat', [latents, ropes], { axis: 1 })],
+        {},
+        t(`${dtype}[cached, 1, ${rank + rope}]`),
+      );
+      const v = b.one('reshape', [latents], {}, t(`${dtype}[cached, 1, ${rank}]`));
+      return [b.one('attention', [q, k, v, at], { scale: 0.1352337788608801, ...attributes })];
+    },
+  );
 }
 
 const packed = packedPositions([4, 1, 9, 2]);
@@ -66,7 +126,9 @@ const paged = stepPositions([7, 2, 3, 11], [2, 3, 0, 1], 'all', page, pages);
 /** Random inputs of a subject for positions. */
 function inputsFor({ fn }: Subject, at: PositionsData, spread = 2): RuntimeValue[] {
   const sizes = { tokens: at.position.length, cached: at.page * 9 };
-  return fn.arguments.map(({ value }, i) => (value.type.kind === 'positions' ? at : random(value.type, 31 * i + 7, sizes, spread)));
+  return fn.arguments.map(({ value }, i) =>
+    value.type.kind === 'positions' ? at : random(value.type, 31 * i + 7, sizes, spread),
+  );
 }
 
 async function check(subject: Subject, inputs: readonly RuntimeValue[], close: Close = {}): Promise<string> {
@@ -111,7 +173,14 @@ describe('shapes', () => {
 });
 
 describe('visibility', () => {
-  const attributes: Attributes[] = [{}, { window: 1 }, { window: 3 }, { causal: false }, { causal: false, window: 2 }, { window: 100 }];
+  const attributes: Attributes[] = [
+    {},
+    { window: 1 },
+    { window: 3 },
+    { causal: false },
+    { causal: false, window: 2 },
+    { window: 100 },
+  ];
   for (const a of attributes)
     test(JSON.stringify(a), async () => {
       for (const [keys, at] of [
@@ -137,7 +206,12 @@ describe('visibility', () => {
     const at = stepPositions([5, 30], lengths, 'all', page, pageTable([45, 33], page));
     const subject = plain('cached', [1, 1, 8, 8], { dtype: 'f32', attributes: { causal: false } });
     const rows = 96;
-    await check(subject, [random('f32[43, 1, 8]', 1), random(`f32[${rows}, 1, 8]`, 2), random(`f32[${rows}, 1, 8]`, 3), at]);
+    await check(subject, [
+      random('f32[43, 1, 8]', 1),
+      random(`f32[${rows}, 1, 8]`, 2),
+      random(`f32[${rows}, 1, 8]`, 3),
+      at,
+    ]);
   });
 });
 
@@ -164,23 +238,43 @@ describe('views in front', () => {
     });
 
   test('transpose, cast, slice and a reshape behind', async () => {
-    const subject = kernelOf({ args: ['f32[tokens, 2, 24]', 'bf16[2, 16, tokens]', 'bf16[2, tokens, 20]', packedType], dims: small }, (b, [x, y, z, at]) => {
-      const q = b.one('cast', [b.one('slice', [x], { axis: 2, start: 8, stop: 24 })], {}, t('bf16[tokens, 2, 16]'));
-      const k = b.one('transpose', [y], { order: [2, 0, 1] });
-      const v = b.one('transpose', [z], { order: [1, 0, 2] });
-      const out = b.one('attention', [q, k, v, at], { scale: 0.25 });
-      return [b.one('reshape', [out], {}, t('bf16[tokens, 40]'))];
-    });
+    const subject = kernelOf(
+      { args: ['f32[tokens, 2, 24]', 'bf16[2, 16, tokens]', 'bf16[2, tokens, 20]', packedType], dims: small },
+      (b, [x, y, z, at]) => {
+        const q = b.one(
+          'cast',
+          [b.one('slice', [x], { axis: 2, start: 8, stop: 24 })],
+          {},
+          t('bf16[tokens, 2, 16]'),
+        );
+        const k = b.one('transpose', [y], { order: [2, 0, 1] });
+        const v = b.one('transpose', [z], { order: [1, 0, 2] });
+        const out = b.one('attention', [q, k, v, at], { scale: 0.25 });
+        return [b.one('reshape', [out], {}, t('bf16[tokens, 40]'))];
+      },
+    );
     await check(subject, inputsFor(subject, packed));
   });
 
   test('key heads that share a tensor with the values, and padding', async () => {
-    const subject = kernelOf({ args: ['f32[tokens, 2, 20]', 'f32[tokens, 64]', packedType], dims: small }, (b, [q, kv, at]) => {
-      const joined = b.one('reshape', [kv], {}, t('f32[tokens, 2, 2, 16]'));
-      const [k, v] = b.op('split', [joined], { axis: 1, sizes: [1, 1] });
-      const keys = b.one('pad', [b.one('reshape', [k], {}, t('f32[tokens, 2, 16]'))], { axis: 2, before: 3, after: 1, value: 0.5 });
-      return [b.one('attention', [q, keys, b.one('reshape', [v], {}, t('f32[tokens, 2, 16]')), at], { scale: 0.25 })];
-    });
+    const subject = kernelOf(
+      { args: ['f32[tokens, 2, 20]', 'f32[tokens, 64]', packedType], dims: small },
+      (b, [q, kv, at]) => {
+        const joined = b.one('reshape', [kv], {}, t('f32[tokens, 2, 2, 16]'));
+        const [k, v] = b.op('split', [joined], { axis: 1, sizes: [1, 1] });
+        const keys = b.one('pad', [b.one('reshape', [k], {}, t('f32[tokens, 2, 16]'))], {
+          axis: 2,
+          before: 3,
+          after: 1,
+          value: 0.5,
+        });
+        return [
+          b.one('attention', [q, keys, b.one('reshape', [v], {}, t('f32[tokens, 2, 16]')), at], {
+            scale: 0.25,
+          }),
+        ];
+      },
+    );
     await check(subject, inputsFor(subject, packed));
   });
 });
@@ -224,7 +318,11 @@ describe('numbers', () => {
 describe('addresses', () => {
   test('beyond 2^31 elements', async () => {
     const dims = dimsWith(2 ** 22, 2 ** 26);
-    for (const subject of [prefill([4, 128, 64, 128], { dims: dimsWith(2 ** 24, 1) }), decode([8, 512, 64], { dims }), plain('cached', [2, 2, 64, 64], { dims: dimsWith(2 ** 26, 2 ** 27) })]) {
+    for (const subject of [
+      prefill([4, 128, 64, 128], { dims: dimsWith(2 ** 24, 1) }),
+      decode([8, 512, 64], { dims }),
+      plain('cached', [2, 2, 64, 64], { dims: dimsWith(2 ** 26, 2 ** 27) }),
+    ]) {
       const ptx = await check(subject, inputsFor(subject, subject.fn.name === 'prefill' ? packed : paged));
       expect(ptx).toMatch(/mul\.lo\.s64|mad\.lo\.s64/);
     }
@@ -268,7 +366,9 @@ describe('launch', () => {
       return [b.one('attention', [y, x, x, at], { scale: 1 })];
     });
     expect(() => emitAttention(two.fn, two.module)).toThrow(/one attention and one result/);
-    const after = kernelOf({ args: ['f32[tokens, 1, 8]', packedType], dims: small }, (b, [x, at]) => [b.one('neg', [b.one('attention', [x, x, x, at], { scale: 1 })])]);
+    const after = kernelOf({ args: ['f32[tokens, 1, 8]', packedType], dims: small }, (b, [x, at]) => [
+      b.one('neg', [b.one('attention', [x, x, x, at], { scale: 1 })]),
+    ]);
     expect(() => emitAttention(after.fn, after.module)).toThrow(/neg stands between/);
   });
 });

@@ -1,7 +1,15 @@
 // How the lanes of a warp share out a row of elements (a head's depth or width): in chunks of up to 32 groups of
 // neighbours, cut where the row comes from another place, so that every load is a plain, where possible a vector load.
 import { partsOf, type Expr, type Pool } from '../../../ir/loops/expr.ts';
-import { constant, minus, plus, times, variableIndex, type Index, type Variable } from '../../../ir/loops/indices.ts';
+import {
+  constant,
+  minus,
+  plus,
+  times,
+  variableIndex,
+  type Index,
+  type Variable,
+} from '../../../ir/loops/indices.ts';
 import { vectorLength } from '../loops/emit.ts';
 import { widest } from '../loops/memory.ts';
 
@@ -93,7 +101,12 @@ function isVector(copies: readonly Expr[]): boolean {
 }
 
 /** Cuts a row of `length` elements. `elements`: rows that are read along it; the first one's loads decide the widths. */
-export function chunksOf(length: number, elements: readonly RowElement[], lanes: LaneVariables, pool: Pool): Chunk[] {
+export function chunksOf(
+  length: number,
+  elements: readonly RowElement[],
+  lanes: LaneVariables,
+  pool: Pool,
+): Chunk[] {
   const cuts = new Set(elements.flatMap((e) => [...boundaries(e, length, pool)]));
   const ends = [...cuts, length].sort((a, b) => a - b);
   const chunks: Chunk[] = [];

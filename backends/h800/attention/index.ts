@@ -6,16 +6,10 @@ import type { EmittedKernel } from '../../../ir/plan.ts';
 import { sameDim, type PositionsType, type TensorType } from '../../../ir/types.ts';
 import { writeKernel } from '../loops/context.ts';
 import { extentOf } from '../loops/nests.ts';
-import { AttentionWriter } from './warp.ts';
+import { AttentionWriter, type Tile } from './warp.ts';
 
 /** Warps of a CTA. */
 const warps = 8;
-
-/** How a CTA's warps are laid over tokens and heads. */
-export interface Tile {
-  readonly tokens: number;
-  readonly heads: number;
-}
 
 /**
  * Warps that read the same keys share a CTA, so that its L1 serves all but one: heads of one key head first, then
@@ -32,14 +26,19 @@ export function tileFor(heads: number, groups: number, packed: boolean): Tile {
 function partsOf(fn: Function): { op: Op; result: Value } {
   const ops = fn.body.filter((op) => op.op === 'attention');
   if (ops.length !== 1 || fn.results.length !== 1 || fn.finals.length > 0)
-    throw new Error(`kernel @${fn.name}: an attention kernel has one attention and one result, this has ${ops.length} and ${fn.results.length + fn.finals.length}`);
+    throw new Error(
+      `kernel @${fn.name}: an attention kernel has one attention and one result, this has ${ops.length} and ${fn.results.length + fn.finals.length}`,
+    );
   const [op] = ops;
   const [result] = fn.results;
   // A reshape keeps the order of elements, so only the name of the buffer changes.
   let from = result;
   while (from !== op.results[0]) {
     const producer = fn.body.find((o) => o.results.includes(from));
-    if (producer?.op !== 'reshape') throw new Error(`kernel @${fn.name}: ${producer?.op ?? 'nothing'} stands between attention and the result %${result.name}`);
+    if (producer?.op !== 'reshape')
+      throw new Error(
+        `kernel @${fn.name}: ${producer?.op ?? 'nothing'} stands between attention and the result %${result.name}`,
+      );
     [from] = producer.operands;
   }
   return { op, result };
@@ -56,7 +55,8 @@ export function emitAttention(fn: Function, module: Module): EmittedKernel {
   const [heads, groups] = [q.dims[1].size!, k.dims[1].size!];
   const at = op.operands[3].type as PositionsType;
   const tile = tileFor(heads, groups, sameDim(at.tokens, at.keys));
-  if (heads / tile.heads > 65535) throw new Error(`kernel @${fn.name}: ${heads} heads are more than a grid has room for`);
+  if (heads / tile.heads > 65535)
+    throw new Error(`kernel @${fn.name}: ${heads} heads are more than a grid has room for`);
   const pool = new Pool();
   const writer = new AttentionWriter(fn, module, pool, op, result, tile);
   const launch = {

@@ -10,6 +10,7 @@ import type { Emitter } from '../loops/emit.ts';
 
 const everyLane = 0xffffffff;
 
+/** The visibility of one attention op, for the token that `token` counts. */
 export class Visible {
   /** The keys are the step's own tokens. */
   readonly packed: boolean;
@@ -87,7 +88,9 @@ export class Visible {
     const { k } = e;
     const own = e.register(this.field('sequence')) as Reg<'s32'>;
     const tokens = e.indexRegister(this.pull.size(this.type.tokens), false) as Reg<'u32'>;
-    const arrays = Object.fromEntries(['sequence', 'position'].map((f) => [f, this.pull.pool.buffer(this.at.name, f, 'i32')]));
+    const arrays = Object.fromEntries(
+      ['sequence', 'position'].map((f) => [f, this.pull.pool.buffer(this.at.name, f, 'i32')]),
+    );
     const [i, end] = [k.reg('u32'), k.reg('s32')];
     const [inside, same] = k.regs('pred', 2);
     const other = k.reg('s32');
@@ -107,7 +110,7 @@ export class Visible {
       const full = k.reg('pred');
       k.mov.b32(end, token);
       k.loop('sequence_end', ({ done }) => {
-        k.add.u32(i, end as unknown as Reg<'u32'>, lane);
+        k.add.u32(i, end, lane);
         compare();
         k.vote.sync.ballot.b32(members, same, everyLane);
         k.popc.b32(count, members);

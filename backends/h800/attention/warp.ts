@@ -2,7 +2,14 @@
 // partial dot products joined by shuffles, and the running maximum, sum and weighted values (online softmax, Milakov
 // and Gimelshein 2018) in f32.
 import type { Expr, Pool } from '../../../ir/loops/expr.ts';
-import { constant, linear, quotient, variableIndex, type Index, type Variable } from '../../../ir/loops/indices.ts';
+import {
+  constant,
+  linear,
+  quotient,
+  variableIndex,
+  type Index,
+  type Variable,
+} from '../../../ir/loops/indices.ts';
 import { Pull } from '../../../ir/loops/pull.ts';
 import type { Function, Module, Op, Value } from '../../../ir/module.ts';
 import type { TensorType } from '../../../ir/types.ts';
@@ -10,7 +17,6 @@ import { special, type Reg } from '../../ptx/operands.ts';
 import type { KernelContext } from '../loops/context.ts';
 import { Emitter } from '../loops/emit.ts';
 import { chunksOf, LaneVariables, type Chunk, type RowElement } from './chunks.ts';
-import type { Tile } from './index.ts';
 import { Visible } from './visible.ts';
 
 /** Keys per round: their loads and shuffles overlap, and the rescaling is shared. */
@@ -20,12 +26,19 @@ const everyLane = 0xffffffff;
 
 type F32 = Reg<'f32'>;
 
+/** How a CTA's warps are laid over tokens and heads. */
+export interface Tile {
+  readonly tokens: number;
+  readonly heads: number;
+}
+
 /** A chunk with its elements' expressions. */
 interface Part {
   readonly chunk: Chunk;
   readonly elements: readonly Expr[];
 }
 
+/** Plans an attention op (its element expressions and how lanes share them) and writes it: one `write` per kernel. */
 export class AttentionWriter {
   /** Rows of q. */
   readonly tokens: Index;
@@ -64,7 +77,8 @@ export class AttentionWriter {
       (x: Value, row: Index, at: Index): RowElement =>
       (i) =>
         pull.at(x, [row, at, i]);
-    const parts = (chunks: readonly Chunk[], e: RowElement): Part[] => chunks.map((chunk) => ({ chunk, elements: this.lanes.places(chunk).map(e) }));
+    const parts = (chunks: readonly Chunk[], e: RowElement): Part[] =>
+      chunks.map((chunk) => ({ chunk, elements: this.lanes.places(chunk).map(e) }));
     const ofQuery = element(q, t, h);
     const ofKey = rows.map((row) => element(k, row, group));
     const ofValue = rows.map((row) => element(v, row, group));
@@ -74,16 +88,24 @@ export class AttentionWriter {
     this.key = ofKey.map((e) => parts(alongDepth, e));
     this.value = ofValue.map((e) => parts(alongWidth, e));
     const shape = [this.tokens, constant(heads), constant(width)];
-    this.output = { value: result, offsets: alongWidth.map((chunk) => this.lanes.places(chunk).map((i) => linear([t, h, i], shape))) };
+    this.output = {
+      value: result,
+      offsets: alongWidth.map((chunk) => this.lanes.places(chunk).map((i) => linear([t, h, i], shape))),
+    };
   }
 
+  /** Emits the whole kernel body but the final `ret`; CTAs are laid out as `tile` says, x over tokens, y over heads. */
   write(context: KernelContext): void {
     const { k } = context;
     const e = new Emitter(context);
     const out = this.pull.buffer(this.output.value, 'data');
     k.at(this.op.span);
     context.declareIndex(this.tokens);
-    for (const x of [...this.visible.fields, ...[this.query, ...this.key, ...this.value].flatMap((parts) => parts.flatMap((p) => p.elements))]) context.declare(x);
+    for (const x of [
+      ...this.visible.fields,
+      ...[this.query, ...this.key, ...this.value].flatMap((parts) => parts.flatMap((p) => p.elements)),
+    ])
+      context.declare(x);
     context.declareBuffer(out);
     context.ready();
     const { lane, token } = this.place(e);
@@ -123,7 +145,9 @@ export class AttentionWriter {
     k.selp.f32(inverse, 0, inverse, none);
     for (const [n, { chunk }] of this.value[0].entries()) {
       for (const a of accumulators[n]) k.mul.rn.f32(a, a, inverse);
-      bounds.branch(chunk, () => e.scoped(() => e.storeRegisters(out, this.output.offsets[n], accumulators[n])));
+      bounds.branch(chunk, () =>
+        e.scoped(() => e.storeRegisters(out, this.output.offsets[n], accumulators[n])),
+      );
     }
   }
 
@@ -178,7 +202,7 @@ export class AttentionWriter {
     const dots = this.key.map((parts) => {
       const [dot] = zeros(e, 1);
       for (const [n, { chunk, elements }] of parts.entries()) {
-        const key = registers(e, elements);
+        const key = bounds.masked(chunk, registers(e, elements));
         for (const [i, x] of key.entries()) k.fma.rn.f32(dot, query[n][i], x, dot);
       }
       return dot;
@@ -191,7 +215,14 @@ export class AttentionWriter {
     return dots;
   }
 
-  private accumulate(e: Emitter, scores: readonly F32[], exists: readonly (Reg<'pred'> | null)[], largest: F32, sum: F32, accumulators: readonly (readonly F32[])[]): void {
+  private accumulate(
+    e: Emitter,
+    scores: readonly F32[],
+    exists: readonly (Reg<'pred'> | null)[],
+    largest: F32,
+    sum: F32,
+    accumulators: readonly (readonly F32[])[],
+  ): void {
     const { k } = e;
     const [now, shift, keep, nothing] = k.regs('f32', 4);
     // e^x = 2^(x · log2 e): the factor joins the scale.
@@ -220,7 +251,8 @@ export class AttentionWriter {
     for (const list of accumulators) for (const a of list) k.mul.rn.f32(a, a, keep);
     for (const [i, parts] of this.value.entries())
       for (const [n, { elements }] of parts.entries())
-        for (const [j, x] of registers(e, elements).entries()) k.fma.rn.f32(accumulators[n][j], scores[i], x, accumulators[n][j]);
+        for (const [j, x] of registers(e, elements).entries())
+          k.fma.rn.f32(accumulators[n][j], scores[i], x, accumulators[n][j]);
   }
 }
 

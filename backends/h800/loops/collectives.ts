@@ -36,16 +36,23 @@ export function reduceWarp(emitter: Emitter, r: Reduce, acc: readonly Reg[]): vo
 const bytesOfCarrier = (c: Carrier): number => (c === 'i64' ? 8 : 4);
 
 /** Carriers of a reduction's accumulators. */
-const carriersOf = (r: Reduce): Carrier[] => (r.combine === 'argmax' ? ['i32', r.value.carrier] : [r.carrier]);
+const carriersOf = (r: Reduce): Carrier[] =>
+  r.combine === 'argmax' ? ['i32', r.value.carrier] : [r.carrier];
 
 /** Shared memory that reduceCta needs for reductions done at one time. */
-export const reduceBytes = (reduces: readonly Reduce[]): number => reduces.reduce((n, r) => n + 32 * carriersOf(r).reduce((m, c) => m + bytesOfCarrier(c), 0), 0);
+export const reduceBytes = (reduces: readonly Reduce[]): number =>
+  reduces.reduce((n, r) => n + 32 * carriersOf(r).reduce((m, c) => m + bytesOfCarrier(c), 0), 0);
 
 /**
  * Reduces accumulators over a CTA of whole warps, in place: within each warp, then over the warps' results, which
  * every warp reads from `shared`. All threads must come.
  */
-export function reduceCta(emitter: Emitter, reduces: readonly Reduce[], accumulators: readonly (readonly Reg[])[], shared: Reg<'u32'>): void {
+export function reduceCta(
+  emitter: Emitter,
+  reduces: readonly Reduce[],
+  accumulators: readonly (readonly Reg[])[],
+  shared: Reg<'u32'>,
+): void {
   const { k, context } = emitter;
   for (const [n, r] of reduces.entries()) reduceWarp(emitter, r, accumulators[n]);
   const warps = context.threads / 32;
@@ -75,7 +82,8 @@ export function reduceCta(emitter: Emitter, reduces: readonly Reduce[], accumula
         const bit = k.reg('u32');
         k.selp.u32(bit, 1, 0, acc as Reg<'pred'>);
         k.when(first, () => k.st.shared.u32(at(address, from), bit));
-      } else k.when(first, () => k.emit('st', ['shared', bytes === 8 ? 'b64' : 'b32'], [at(address, from), acc]));
+      } else
+        k.when(first, () => k.emit('st', ['shared', bytes === 8 ? 'b64' : 'b32'], [at(address, from), acc]));
     }
   k.bar.sync(0);
   for (const [n, r] of reduces.entries()) {

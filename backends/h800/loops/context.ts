@@ -98,7 +98,9 @@ export class KernelContext {
       return;
     }
     // How many rows of a ragged dim are in use is known on the device only: the end of the last expert's group.
-    const routing = this.fn.arguments.find((a) => a.value.type.kind === 'routing' && a.value.type.slots.name === dim);
+    const routing = this.fn.arguments.find(
+      (a) => a.value.type.kind === 'routing' && a.value.type.slots.name === dim,
+    );
     if (!routing) throw new Error(`kernel @${this.fn.name}: no routing says how many ${dim} there are`);
     const experts = (routing.value.type as RoutingType).experts.size!;
     const offsets = this.declareBuffer(this.pool.buffer(routing.value.name, 'offsets', 'i32'));
@@ -114,7 +116,8 @@ export class KernelContext {
         if (a.kind === 'size') this.declareSize(a.key, a.dim, a.used);
         else if (a.kind === 'pages' && !this.sizes.has(a.key))
           this.sizes.set(a.key, this.u32({ kind: 'u32', pagesOf: a.value }, `${a.value}_pages_per_sequence`));
-        else if (a.kind === 'quotient' || a.kind === 'remainder' || a.kind === 'smaller') [a.of, a.by].forEach((x) => this.declareIndex(x));
+        else if (a.kind === 'quotient' || a.kind === 'remainder' || a.kind === 'smaller')
+          [a.of, a.by].forEach((x) => this.declareIndex(x));
         else if (a.kind === 'value') {
           this.declare(a.value);
           if (a.below) this.declareIndex(a.below);
@@ -197,7 +200,8 @@ export interface Launch {
 }
 
 /** A legal PTX name. */
-export const kernelName = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, '_').replace(/^(?=[0-9])/, '_');
+export const kernelName = (name: string): string =>
+  name.replace(/[^A-Za-z0-9_]/g, '_').replace(/^(?=[0-9])/, '_');
 
 /** Runs a writer and collects what the host needs. */
 export function writeKernel(
@@ -209,7 +213,10 @@ export function writeKernel(
 ): EmittedKernel {
   const ptx = ptxModule();
   const name = kernelName(fn.name);
-  const written: { parameters: readonly KernelParameter[]; sharedBytes: number } = { parameters: [], sharedBytes: 0 };
+  const written: { parameters: readonly KernelParameter[]; sharedBytes: number } = {
+    parameters: [],
+    sharedBytes: 0,
+  };
   ptx.kernel(name, { threads: launch.threads }, (k) => {
     const context = new KernelContext(k, fn, module, pool, launch.threads);
     body(context);

@@ -1,14 +1,18 @@
-// Kernels without a hand-written fast form: any function of ops that loops can express.
-import { layOut } from '../../../ir/loops/layout.ts';
-import { Pool } from '../../../ir/loops/expr.ts';
+// Kernels for any function of ops, right first: contractions in tiles, `route` by its own writer, loops for the rest.
 import type { Function, Module } from '../../../ir/module.ts';
 import type { EmittedKernel } from '../../../ir/plan.ts';
-import { writeKernel } from './context.ts';
-import { planNests } from './nests.ts';
+import { isContraction } from './contraction-form.ts';
+import { emitContraction } from './contraction.ts';
+import { emitNestedLoops } from './nested.ts';
+import { emitRoute } from './route.ts';
 
-/** Writes a kernel function as loops. Throws an Error when an op of its body has no loop form. */
-export function emitNestedLoops(fn: Function, module: Module): EmittedKernel {
-  const pool = new Pool();
-  const plan = planNests(layOut(fn, module, pool), pool);
-  return writeKernel(fn, module, pool, { family: 'loops', threads: plan.threads, grid: plan.grid }, plan.emit);
+export { emitNestedLoops } from './nested.ts';
+
+/**
+ * Writes any kernel function whose ops are not structure ops. Weights are arguments like others; inout states are
+ * updated in place. Throws an Error on what no kernel function should hold, such as a `route` beside other results.
+ */
+export function emitLoops(kernel: Function, module: Module): EmittedKernel {
+  if (kernel.body.some((op) => op.op === 'route')) return emitRoute(kernel, module);
+  return (kernel.body.some(isContraction) ? emitContraction : emitNestedLoops)(kernel, module);
 }

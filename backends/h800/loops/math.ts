@@ -109,7 +109,13 @@ export function sinOrCos(k: Kernel, turn: 'sin' | 'cos', x: F32): F32 {
 }
 
 /** sin or cos of position · frequency, the frequency as turns per position in two parts (see turnsOf). */
-export function turned(k: Kernel, turn: 'sin' | 'cos', position: Reg<'s32'>, high: F32 | number, low: F32 | number): F32 {
+export function turned(
+  k: Kernel,
+  turn: 'sin' | 'cos',
+  position: Reg<'s32'>,
+  high: F32 | number,
+  low: F32 | number,
+): F32 {
   const [p, product, rest, whole, r] = k.regs('f32', 5);
   const quadrant = k.reg('s32');
   k.cvt.rn.f32.s32(p, position);

@@ -64,13 +64,22 @@ function packWord(k: Kernel, dtype: DType, values: readonly Reg<'f32'>[]): Reg<'
   return word;
 }
 
-const packs = (dtype: DType): boolean => dtype === 'bf16' || dtype === 'f16' || dtype === 'f8e4m3' || dtype === 'f8e5m2';
+const packs = (dtype: DType): boolean =>
+  dtype === 'bf16' || dtype === 'f16' || dtype === 'f8e4m3' || dtype === 'f8e5m2';
 
 /** How many neighbours one instruction may move, at most; 1 for dtypes that only go one by one. */
-export const widest = (dtype: DType): number => (packs(dtype) || dtype === 'f32' || dtype === 'i32' ? 128 / dtypeInfo[dtype].bits : dtype === 'i64' ? 2 : 1);
+export const widest = (dtype: DType): number =>
+  packs(dtype) || dtype === 'f32' || dtype === 'i32' ? 128 / dtypeInfo[dtype].bits : dtype === 'i64' ? 2 : 1;
 
 /** Loads `count` neighbours from an aligned address: a power of two, up to `widest`. */
-export function loadVector(k: Kernel, space: Space, dtype: DType, base: Reg<'u64'> | Reg<'u32'>, offset: number, count: number): Reg[] {
+export function loadVector(
+  k: Kernel,
+  space: Space,
+  dtype: DType,
+  base: Reg<'u64'> | Reg<'u32'>,
+  offset: number,
+  count: number,
+): Reg[] {
   if (count === 1) return [loadOne(k, space, dtype, base, offset)];
   const from = at(base, offset);
   if (dtype === 'f32' || dtype === 'i32') {
@@ -96,12 +105,23 @@ export function loadVector(k: Kernel, space: Space, dtype: DType, base: Reg<'u64
 }
 
 /** Stores neighbours to an aligned address; the inverse of loadVector. */
-export function storeVector(k: Kernel, space: Space, dtype: DType, base: Reg<'u64'> | Reg<'u32'>, offset: number, values: readonly Reg[]): void {
+export function storeVector(
+  k: Kernel,
+  space: Space,
+  dtype: DType,
+  base: Reg<'u64'> | Reg<'u32'>,
+  offset: number,
+  values: readonly Reg[],
+): void {
   const count = values.length;
   if (count === 1) return storeOne(k, space, dtype, base, offset, values[0]);
   const to = at(base, offset);
   if (dtype === 'f32' || dtype === 'i32' || dtype === 'i64') {
-    k.emit('st', [space, `v${count}`, dtype === 'f32' ? 'f32' : dtype === 'i32' ? 's32' : 's64'], [to, values]);
+    k.emit(
+      'st',
+      [space, `v${count}`, dtype === 'f32' ? 'f32' : dtype === 'i32' ? 's32' : 's64'],
+      [to, values],
+    );
     return;
   }
   const floats = values as Reg<'f32'>[];
@@ -114,7 +134,9 @@ export function storeVector(k: Kernel, space: Space, dtype: DType, base: Reg<'u6
     return;
   }
   const perWord = 32 / dtypeInfo[dtype].bits;
-  const words = Array.from({ length: bits / 32 }, (_, i) => packWord(k, dtype, floats.slice(i * perWord, (i + 1) * perWord)));
+  const words = Array.from({ length: bits / 32 }, (_, i) =>
+    packWord(k, dtype, floats.slice(i * perWord, (i + 1) * perWord)),
+  );
   if (words.length === 1) k.emit('st', [space, 'b32'], [to, words[0]]);
   else k.emit('st', [space, `v${words.length}`, 'b32'], [to, words]);
 }
@@ -178,7 +200,14 @@ function loadOne(k: Kernel, space: Space, dtype: DType, base: Reg<'u64'> | Reg<'
   }
 }
 
-function storeOne(k: Kernel, space: Space, dtype: DType, base: Reg<'u64'> | Reg<'u32'>, offset: number, value: Reg): void {
+function storeOne(
+  k: Kernel,
+  space: Space,
+  dtype: DType,
+  base: Reg<'u64'> | Reg<'u32'>,
+  offset: number,
+  value: Reg,
+): void {
   const to = at(base, offset);
   switch (dtype) {
     case 'f32':

@@ -1,7 +1,14 @@
 // Loop kernels in PTX: a nest's rows over the grid, its steps over the threads of a CTA or warp.
 import { storesOf, type LoopKernel, type Nest, type Step, type Store } from '../../../ir/loops/form.ts';
 import type { Expr, Pool, Reduce } from '../../../ir/loops/expr.ts';
-import { constant, delinear, times, variableIndex, type Index, type Variable } from '../../../ir/loops/indices.ts';
+import {
+  constant,
+  delinear,
+  times,
+  variableIndex,
+  type Index,
+  type Variable,
+} from '../../../ir/loops/indices.ts';
 import type { Extent, GridRule } from '../../../ir/plan.ts';
 import { special, type Reg } from '../../ptx/operands.ts';
 import { reduceBytes, reduceCta, reduceWarp } from './collectives.ts';
@@ -23,7 +30,8 @@ export function extentOf(i: Index): Extent | null {
   return { constant: i.constant, terms };
 }
 
-const productOf = (over: readonly { readonly extent: Index }[]): Index => over.reduce((n, v) => times(n, v.extent), constant(1));
+const productOf = (over: readonly { readonly extent: Index }[]): Index =>
+  over.reduce((n, v) => times(n, v.extent), constant(1));
 
 /** One row of work for a thread, warp or CTA of a nest: how many there are and how they are counted. */
 interface Rows {
@@ -40,7 +48,13 @@ const hasUsed = (i: Index): boolean => i.terms.some((t) => t.atoms.some((a) => a
 const targetOf = (s: Store): Target => ({ value: s.value, buffer: s.buffer, offset: s.offset });
 
 function rowsOf(nest: Nest, pool: Pool, threads: number): Rows {
-  if (nest.worker !== 'thread') return { nest, flat: null, total: productOf(nest.rows), perCta: nest.worker === 'warp' ? threads / 32 : 1 };
+  if (nest.worker !== 'thread')
+    return {
+      nest,
+      flat: null,
+      total: productOf(nest.rows),
+      perCta: nest.worker === 'warp' ? threads / 32 : 1,
+    };
   const reduces = nest.steps.some((s) => s.kind === 'reduce');
   const loops = nest.steps.some((s) => s.kind === 'store' && s.over.length > 0);
   // Only a plain element-wise nest is unrolled: with loops inside, neighbours would be computed one after the other.
@@ -95,8 +109,11 @@ function gridOf(all: readonly Rows[]): GridRule {
 function emitNests(rows: readonly Rows[], context: KernelContext): void {
   const nests = rows.map((r) => r.nest);
   for (const nest of nests) declareNest(nest, context);
-  const reduces = nests.filter((n) => n.worker === 'cta').flatMap((n) => n.steps.flatMap((s) => (s.kind === 'reduce' ? [reduceBytes(s.reduces)] : [])));
-  const shared = reduces.length > 0 && context.threads > 32 ? context.shared('reduce', Math.max(...reduces)) : null;
+  const reduces = nests
+    .filter((n) => n.worker === 'cta')
+    .flatMap((n) => n.steps.flatMap((s) => (s.kind === 'reduce' ? [reduceBytes(s.reduces)] : [])));
+  const shared =
+    reduces.length > 0 && context.threads > 32 ? context.shared('reduce', Math.max(...reduces)) : null;
   context.ready();
   for (const r of rows) new NestWriter(new Emitter(context), shared).write(r);
 }
@@ -144,7 +161,8 @@ export class NestWriter {
     k.mov.u32(cta, special.ctaidX);
     k.mov.u32(ctas, special.nctaidX);
     const [row, step] = [k.reg(type), k.reg(type)];
-    const scaled = (d: Reg, a: Reg, by: number): void => k.emit('mul', [wide ? 'wide' : 'lo', 'u32'], [d, a, by]);
+    const scaled = (d: Reg, a: Reg, by: number): void =>
+      k.emit('mul', [wide ? 'wide' : 'lo', 'u32'], [d, a, by]);
     scaled(row, cta, rows.perCta);
     scaled(step, ctas, rows.perCta);
     if (nest.worker !== 'cta') {
@@ -198,7 +216,11 @@ export class NestWriter {
     }
     const all = e.pool.variable('row', productOf(over));
     e.bind(all, counter);
-    for (const [i, at] of delinear(variableIndex(all), over.map((v) => v.extent)).entries()) e.bind(over[i], e.indexRegister(at));
+    for (const [i, at] of delinear(
+      variableIndex(all),
+      over.map((v) => v.extent),
+    ).entries())
+      e.bind(over[i], e.indexRegister(at));
   }
 
   /** Steps of a nest whose rows belong to single threads: `flat.width` rows in step. */
@@ -230,7 +252,11 @@ export class NestWriter {
         const inner = new Set(s.over.slice(depth));
         for (const store of s.stores) {
           e.prepare([copy(store.value, 0)], inner);
-          e.prepareAddress(store.buffer, e.pool.substituteIndex(store.offset, flat.copies[0], memos[0]), inner);
+          e.prepareAddress(
+            store.buffer,
+            e.pool.substituteIndex(store.offset, flat.copies[0], memos[0]),
+            inner,
+          );
         }
         const v = s.over[depth];
         const extent = e.pool.substituteIndex(v.extent, flat.copies[0], memos[0]);
@@ -290,7 +316,13 @@ export class NestWriter {
     const places = flat.copies.map((c) => c.get(first.over.at(-1)!)!);
     this.share(flat, 'reduce', () => {
       // All copies of one reduction go to one accumulator, in order.
-      for (const [n, r] of reduces.entries()) e.contribute(r, copies[n], copies[n].map(() => acc[n]), places);
+      for (const [n, r] of reduces.entries())
+        e.contribute(
+          r,
+          copies[n],
+          copies[n].map(() => acc[n]),
+          places,
+        );
     });
     e.k.at(first.span);
     if (cta && this.shared) reduceCta(e, reduces, acc, this.shared);
@@ -350,8 +382,16 @@ export class NestWriter {
     this.worker = { rank: this.lane(), count: 32 };
     const inner = new Set(over);
     for (const s of steps) {
-      if (s.kind === 'reduce') e.prepare(s.reduces.map((r) => r.value), inner);
-      if (s.kind === 'store') e.prepare(s.stores.map((x) => x.value), inner);
+      if (s.kind === 'reduce')
+        e.prepare(
+          s.reduces.map((r) => r.value),
+          inner,
+        );
+      if (s.kind === 'store')
+        e.prepare(
+          s.stores.map((x) => x.value),
+          inner,
+        );
     }
     const total = e.index(productOf(over), false);
     const i = k.reg('u32');

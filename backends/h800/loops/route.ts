@@ -13,22 +13,7 @@ import { at, special, type Reg } from '../../ptx/operands.ts';
 import { multiprocessors, writeKernel, type KernelContext } from './context.ts';
 import { Emitter } from './emit.ts';
 import { forEach } from './control.ts';
-
-const everyLane = 0xffffffff;
-
-interface Rule {
-  readonly experts: number;
-  readonly top: number;
-  readonly groups: number;
-  readonly topGroups: number;
-  readonly sumOfTwo: boolean;
-  readonly normalize: boolean;
-  readonly scale: number;
-  readonly epsilon: number;
-  readonly align: number;
-  /** Warps per CTA: as many as their rows of scores (later counts) fit shared memory. */
-  readonly warps: number;
-}
+import { everyLane, SlotWriter, type Rule } from './route-slots.ts';
 
 function ruleOf(op: Op, module: Module): Rule {
   const type = op.results[0].type as RoutingType;
@@ -53,11 +38,15 @@ function ruleOf(op: Op, module: Module): Rule {
 /** Writes a kernel function whose result is a `route`; its scores may be computed on the way. */
 export function emitRoute(fn: Function, module: Module): EmittedKernel {
   const op = fn.body.find((o) => o.op === 'route');
-  if (!op || fn.results.length !== 1 || fn.results[0] !== op.results[0]) throw new Error(`kernel @${fn.name}: route must be its one result`);
+  if (!op || fn.results.length !== 1 || fn.results[0] !== op.results[0])
+    throw new Error(`kernel @${fn.name}: route must be its one result`);
   const rule = ruleOf(op, module);
   const pool = new Pool();
   const tokens = (op.results[0].type as RoutingType).tokens;
-  const rows = tokens.size === null ? { constant: 0, terms: [{ dim: tokens.name!, factor: 1 }] } : { constant: tokens.size, terms: [] };
+  const rows =
+    tokens.size === null
+      ? { constant: 0, terms: [{ dim: tokens.name!, factor: 1 }] }
+      : { constant: tokens.size, terms: [] };
   return writeKernel(
     fn,
     module,
@@ -97,7 +86,9 @@ class RouteWriter {
   }
 
   private array(component: string): Reg<'u64'> {
-    return this.context.declareBuffer(this.context.pool.buffer(this.op.results[0].name, component, component === 'weights' ? 'f32' : 'i32'));
+    return this.context.declareBuffer(
+      this.context.pool.buffer(this.op.results[0].name, component, component === 'weights' ? 'f32' : 'i32'),
+    );
   }
 
   /** score[token, expert], and with the bias the number that decides. */
@@ -116,7 +107,12 @@ class RouteWriter {
     const [tokens, slots] = [type.tokens, type.slots].map((d) => this.pull.size(d));
     context.declareIndex(tokens);
     context.declareIndex(slots);
-    const arrays = Object.fromEntries(['indices', 'weights', 'offsets', 'tokenOf', 'choiceOf', 'slotOf', 'expertOfBlock'].map((c) => [c, this.array(c)]));
+    const arrays = Object.fromEntries(
+      ['indices', 'weights', 'offsets', 'tokenOf', 'choiceOf', 'slotOf', 'expertOfBlock'].map((c) => [
+        c,
+        this.array(c),
+      ]),
+    );
     const counter = context.declareScratch();
     // Rows of scores per warp; once all are chosen, counts per warp and expert.
     const rows = context.shared('rows', 4 * rule.warps * rule.experts);
@@ -149,7 +145,9 @@ class RouteWriter {
         this.storeChoices(t, picks, score, arrays);
       }),
     );
-    this.lastCta(counter, flag, () => this.layOut(arrays, count, rows, perExpert));
+    this.lastCta(counter, flag, () =>
+      new SlotWriter(this.k, context, rule, this.lane, this.warp).write(arrays, count, rows, perExpert),
+    );
   }
 
   private ofWarp(base: Reg<'u32'>, bytes: number): Reg<'u32'> {
@@ -313,7 +311,12 @@ class RouteWriter {
   }
 
   /** Calls `use` with the score of a token's i-th choice and its expert. */
-  private scoreOf(i: Reg<'u32'>, picks: Reg<'u32'>, score: Expr, use: (score: Reg<'f32'>, expert: Reg<'u32'>) => void): void {
+  private scoreOf(
+    i: Reg<'u32'>,
+    picks: Reg<'u32'>,
+    score: Expr,
+    use: (score: Reg<'f32'>, expert: Reg<'u32'>) => void,
+  ): void {
     const { k, e } = this;
     const [from, expert] = k.regs('u32', 2);
     k.mad.lo.u32(from, i, 4, picks);
@@ -324,7 +327,12 @@ class RouteWriter {
     });
   }
 
-  private storeChoices(t: Reg<'u32'>, picks: Reg<'u32'>, score: Expr, arrays: Record<string, Reg<'u64'>>): void {
+  private storeChoices(
+    t: Reg<'u32'>,
+    picks: Reg<'u32'>,
+    score: Expr,
+    arrays: Record<string, Reg<'u64'>>,
+  ): void {
     const { k, rule } = this;
     const total = k.reg('f32');
     if (rule.normalize) {
@@ -332,7 +340,9 @@ class RouteWriter {
       k.mov.u32(start, 0);
       k.mov.f32(total, 0);
       // In order of choice, by every lane alike.
-      forEach(k, 'total', start, rule.top, 1, (i) => this.scoreOf(i, picks, score, (s) => k.add.rn.f32(total, total, s)));
+      forEach(k, 'total', start, rule.top, 1, (i) =>
+        this.scoreOf(i, picks, score, (s) => k.add.rn.f32(total, total, s)),
+      );
       k.add.rn.f32(total, total, Math.fround(rule.epsilon));
     }
     forEach(k, 'weigh', this.lane, rule.top, 32, (i) =>
@@ -380,170 +390,6 @@ class RouteWriter {
     k.branch(go, 'last', () => {
       k.membar.gl();
       body();
-    });
-  }
-
-  /** Counts per warp and expert, turns counts into slots, and writes both directions of the permutation. */
-  private layOut(arrays: Record<string, Reg<'u64'>>, tokens: Reg<'u32'>, counts: Reg<'u32'>, perExpert: Reg<'u32'>): void {
-    const { k, rule, context } = this;
-    const { experts, warps, top } = rule;
-    const startAt = 4 * experts;
-    const total = k.reg('u32');
-    k.mul.lo.u32(total, tokens, top);
-    // Entries of a warp: consecutive, a multiple of 32.
-    const [chunk, from, to, end] = k.regs('u32', 4);
-    k.add.u32(chunk, total, 32 * warps - 1);
-    k.div.u32(chunk, chunk, 32 * warps);
-    k.shl.b32(chunk, chunk, 5);
-    k.mul.lo.u32(from, this.warp, chunk);
-    k.add.u32(to, from, chunk);
-    k.min.u32(end, to, total);
-
-    forEach(k, 'zero', context.tid, warps * experts, context.threads, (i) => {
-      const address = k.reg('u32');
-      k.mad.lo.u32(address, i, 4, counts);
-      k.st.shared.u32(address, 0);
-    });
-    k.bar.sync(0);
-    const own = this.ofWarp(counts, 4 * experts);
-    this.walk(arrays, from, end, own, null);
-    k.bar.sync(0);
-
-    // Over warps: a warp's entries come after those of the warps before it.
-    forEach(k, 'count', context.tid, experts, context.threads, (e) => {
-      const [sum, address, here] = k.regs('u32', 3);
-      k.mov.u32(sum, 0);
-      k.mad.lo.u32(address, e, 4, counts);
-      const w = k.reg('u32');
-      k.mov.u32(w, 0);
-      forEach(k, 'warp', w, warps, 1, () => {
-        k.ld.shared.u32(here, address);
-        k.st.shared.u32(address, sum);
-        k.add.u32(sum, sum, here);
-        k.add.u32(address, address, 4 * experts);
-      });
-      const place = k.reg('u32');
-      k.mad.lo.u32(place, e, 4, perExpert);
-      k.st.shared.u32(place, sum);
-    });
-    k.bar.sync(0);
-    const firstWarp = k.reg('pred');
-    k.setp.eq.u32(firstWarp, this.warp, 0);
-    k.branch(firstWarp, 'offsets', () => this.offsets(arrays, perExpert, startAt));
-    k.bar.sync(0);
-    this.walk(arrays, from, end, own, perExpert);
-    this.blocks(arrays, perExpert, startAt);
-  }
-
-  /** Aligned starts of the experts' groups by one warp: a scan over 32 experts at a time. */
-  private offsets(arrays: Record<string, Reg<'u64'>>, perExpert: Reg<'u32'>, startAt: number): void {
-    const { k, rule, lane } = this;
-    const carry = k.reg('u32');
-    k.mov.u32(carry, 0);
-    const base = k.reg('u32');
-    k.mov.u32(base, 0);
-    forEach(k, 'scan', base, rule.experts, 32, (b) => {
-      const [e, place, size, sum, start, last] = k.regs('u32', 6);
-      const here = k.reg('pred');
-      k.add.u32(e, b, lane);
-      k.setp.lt.u32(here, e, rule.experts);
-      k.mad.lo.u32(place, e, 4, perExpert);
-      k.mov.u32(size, 0);
-      k.when(here, () => k.ld.shared.u32(size, place));
-      k.add.u32(size, size, rule.align - 1);
-      k.div.u32(size, size, rule.align);
-      k.mul.lo.u32(size, size, rule.align);
-      k.mov.u32(sum, size);
-      for (let by = 1; by < 32; by *= 2) {
-        const other = k.reg('u32');
-        const has = k.reg('pred');
-        k.shfl.sync.up.b32(other, sum, by, 0, everyLane);
-        k.setp.ge.u32(has, lane, by);
-        k.when(has, () => k.add.u32(sum, sum, other));
-      }
-      k.sub.u32(start, sum, size);
-      k.add.u32(start, start, carry);
-      const to = k.reg('u64');
-      k.mad.wide.u32(to, e, 4, arrays.offsets);
-      k.when(here, () => {
-        k.st.shared.u32(at(place, startAt), start);
-        k.st.global.u32(to, start);
-      });
-      k.shfl.sync.idx.b32(last, sum, 31, 31, everyLane);
-      k.add.u32(carry, carry, last);
-    });
-    this.firstLane(() => k.st.global.u32(at(arrays.offsets, 4 * rule.experts), carry));
-  }
-
-  /**
-   * One warp over its entries in order, 32 at a time. Counts them per expert in `own`; with `starts`, where `own`
-   * holds how many came before, writes each entry's slot as well.
-   */
-  private walk(arrays: Record<string, Reg<'u64'>>, from: Reg<'u32'>, end: Reg<'u32'>, own: Reg<'u32'>, starts: Reg<'u32'> | null): void {
-    const { k, rule, lane } = this;
-    const below = k.reg('u32');
-    k.mov.u32(below, special.lanemaskLt);
-    forEach(k, starts ? 'place' : 'tally', from, end, 32, (b) => {
-      const [i, expert, mask, before, rank, many, place, count] = k.regs('u32', 8);
-      const [here, leads] = k.regs('pred', 2);
-      const source = k.reg('u64');
-      k.add.u32(i, b, lane);
-      k.setp.lt.u32(here, i, end);
-      k.mad.wide.u32(source, i, 4, arrays.indices);
-      k.mov.u32(expert, everyLane);
-      // Other CTAs wrote these: read them where all CTAs see the same, in L2.
-      k.when(here, () => k.ld.global.cg.u32(expert, source));
-      k.match.any.sync.b32(mask, expert, everyLane);
-      k.and.b32(before, mask, below);
-      k.popc.b32(rank, before);
-      k.popc.b32(many, mask);
-      k.mad.lo.u32(place, expert, 4, own);
-      k.mov.u32(count, 0);
-      k.when(here, () => k.ld.shared.u32(count, place));
-      k.bar.warp.sync(everyLane);
-      k.setp.eq.u32(leads, rank, 0);
-      k.and.pred(leads, leads, here);
-      k.add.u32(many, many, count);
-      k.when(leads, () => k.st.shared.u32(place, many));
-      if (starts)
-        k.branch(here, 'slot', () => {
-          const [start, slot, token, choice] = k.regs('u32', 4);
-          const [toToken, toChoice, toSlot] = k.regs('u64', 3);
-          k.mad.lo.u32(start, expert, 4, starts);
-          k.ld.shared.u32(slot, at(start, 4 * rule.experts));
-          k.add.u32(slot, slot, count);
-          k.add.u32(slot, slot, rank);
-          k.div.u32(token, i, rule.top);
-          k.rem.u32(choice, i, rule.top);
-          k.mad.wide.u32(toToken, slot, 4, arrays.tokenOf);
-          k.mad.wide.u32(toChoice, slot, 4, arrays.choiceOf);
-          k.mad.wide.u32(toSlot, i, 4, arrays.slotOf);
-          k.st.global.u32(toToken, token);
-          k.st.global.u32(toChoice, choice);
-          k.st.global.u32(toSlot, slot);
-        });
-      k.bar.warp.sync(everyLane);
-    });
-  }
-
-  /** The expert of every block of aligned rows. */
-  private blocks(arrays: Record<string, Reg<'u64'>>, perExpert: Reg<'u32'>, startAt: number): void {
-    const { k, rule } = this;
-    forEach(k, 'expert', this.warp, rule.experts, rule.warps, (e) => {
-      const [place, count, start, first, end, own] = k.regs('u32', 6);
-      k.mad.lo.u32(place, e, 4, perExpert);
-      k.ld.shared.u32(count, place);
-      k.ld.shared.u32(start, at(place, startAt));
-      k.div.u32(first, start, rule.align);
-      k.add.u32(count, count, rule.align - 1);
-      k.div.u32(count, count, rule.align);
-      k.add.u32(end, first, count);
-      k.add.u32(own, first, this.lane);
-      forEach(k, 'block', own, end, 32, (i) => {
-        const to = k.reg('u64');
-        k.mad.wide.u32(to, i, 4, arrays.expertOfBlock);
-        k.st.global.u32(to, e);
-      });
     });
   }
 }

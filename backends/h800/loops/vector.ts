@@ -40,7 +40,11 @@ function weightOf(e: Expr): number {
     case 'turn':
       return 30;
     case 'unary':
-      return e.op === 'sin' || e.op === 'cos' || e.op === 'tanh' ? 25 : e.op === 'exp' || e.op === 'silu' || e.op === 'sigmoid' ? 8 : 2;
+      return e.op === 'sin' || e.op === 'cos' || e.op === 'tanh'
+        ? 25
+        : e.op === 'exp' || e.op === 'silu' || e.op === 'sigmoid'
+          ? 8
+          : 2;
     case 'binary':
       return e.op === 'pow' || e.op === 'div' ? 12 : 1;
     case 'round':
@@ -55,7 +59,12 @@ function weightOf(e: Expr): number {
 }
 
 /** Expressions that depend on a variable, each once. */
-function* dependent(list: readonly Expr[], v: Variable, pool: Pool, seen = new Set<number>()): Generator<Expr> {
+function* dependent(
+  list: readonly Expr[],
+  v: Variable,
+  pool: Pool,
+  seen = new Set<number>(),
+): Generator<Expr> {
   for (const e of list) {
     if (seen.has(e.id)) continue;
     seen.add(e.id);
@@ -69,7 +78,13 @@ function* dependent(list: readonly Expr[], v: Variable, pool: Pool, seen = new S
 /** i / by when every value of i is a multiple of `by`, else null. */
 function divideExactly(i: Index, by: number): Index | null {
   const [t] = i.terms;
-  if (i.constant === 0 && i.terms.length === 1 && t.factor === 1 && t.atoms.length === 1 && t.atoms[0].kind === 'smaller') {
+  if (
+    i.constant === 0 &&
+    i.terms.length === 1 &&
+    t.factor === 1 &&
+    t.atoms.length === 1 &&
+    t.atoms[0].kind === 'smaller'
+  ) {
     const [a, b] = [divideExactly(t.atoms[0].of, by), divideExactly(t.atoms[0].by, by)];
     return a && b && smaller(a, b);
   }
@@ -81,7 +96,9 @@ function pays(targets: readonly Target[], variable: Variable, width: number, poo
   const group = pool.variable('g', one);
   const base = times(constant(width), variableIndex({ ...group, extent: constant(2 ** 20) }));
   const aligned = (b: Buffer, offset: Index): boolean => {
-    const [first, second] = [0, 1].map((n) => pool.substituteIndex(offset, new Map([[variable, plus(base, constant(n))]])));
+    const [first, second] = [0, 1].map((n) =>
+      pool.substituteIndex(offset, new Map([[variable, plus(base, constant(n))]])),
+    );
     const least = Math.min(width, b.dtype === 'f12e5m6' ? 8 : widest(b.dtype));
     return least > 1 && constantOf(minus(second, first)) === 1 && divisorOf(first) % least === 0;
   };
@@ -99,7 +116,12 @@ function pays(targets: readonly Target[], variable: Variable, width: number, poo
  * Joins loops into one. `shared`: threads that share the loop out, so that a short loop is not cut into groups that
  * leave most of them idle; 0 when there is always enough to do.
  */
-export function flatten(over: readonly Variable[], targets: readonly Target[], pool: Pool, shared: number): Flat {
+export function flatten(
+  over: readonly Variable[],
+  targets: readonly Target[],
+  pool: Pool,
+  shared: number,
+): Flat {
   if (over.length === 0) return { variable: null, width: 1, copies: [new Map()] };
   const last = over[over.length - 1];
   const weight = [
@@ -122,6 +144,15 @@ export function flatten(over: readonly Variable[], targets: readonly Target[], p
   const extents = [...over.slice(0, -1).map((v) => v.extent), groups];
   const variable = pool.variable(over.map((v) => v.name).join('_'), extents.reduce(times));
   const at = delinear(variableIndex(variable), extents);
-  const copies = Array.from({ length: width }, (_, n) => new Map(over.map((v, i) => [v, i < over.length - 1 ? at[i] : plus(times(at[i], constant(width)), constant(n))])));
+  const copies = Array.from(
+    { length: width },
+    (_, n) =>
+      new Map(
+        over.map((v, i) => [
+          v,
+          i < over.length - 1 ? at[i] : plus(times(at[i], constant(width)), constant(n)),
+        ]),
+      ),
+  );
   return { variable, width, copies };
 }

@@ -35,43 +35,55 @@ export function emitCombineTokens(fn: Function, module: Module, op: Op): Emitted
   while (length % width !== 0) width /= 2;
   const units = length / width;
   const lanes = lanesFor(units, 4);
-  return writeRows(fn, module, { family: 'routing', rows: (pull) => pull.size(tensorOf(result).dims[0]), lanes, op }, (r) => {
-    const { k } = r;
-    const rows = r.pointer({ value: y.name, component: 'data', dtype });
-    const out = r.pointer({ value: result.name, component: 'data', dtype });
-    const slotOf = r.array(routing.name, 'slotOf');
-    const rowOf = (entry: Reg<'u64'>, choice: number): Reg<'u64'> => {
-      const slot = k.reg('u32');
-      k.ld.global.u32(slot, { kind: 'address', base: entry, offset: 4 * choice });
-      return r.element(rows, slot, length * bytes);
-    };
-    /** Adds pieces of rows, first loading all of them. */
-    const add = (sums: readonly Reg<'f32'>[], from: readonly Reg<'u64'>[], unit: Reg<'u32'>): void => {
-      const pieces = from.map((base) => loadVector(k, 'global', dtype, r.element(base, unit, width * bytes), 0, width));
-      for (const piece of pieces) for (const [i, v] of piece.entries()) k.add.rn.f32(sums[i], sums[i], v as Reg<'f32'>);
-    };
-    return ({ row, lane }) => {
-      const entry = r.element(slotOf, row, 4 * top);
-      const target = r.element(out, row, length * bytes);
-      const known = top <= together ? Array.from({ length: top }, (_, c) => rowOf(entry, c)) : null;
-      forEach(k, 'piece', lane, units, lanes, (unit) => {
-        const sums = k.regs('f32', width);
-        for (const s of sums) k.mov.f32(s, 0);
-        if (known) add(sums, known, unit);
-        else addRounds(unit, sums);
-        storeVector(k, 'global', dtype, r.element(target, unit, width * bytes), 0, sums);
-      });
+  return writeRows(
+    fn,
+    module,
+    { family: 'routing', rows: (pull) => pull.size(tensorOf(result).dims[0]), lanes, op },
+    (r) => {
+      const { k } = r;
+      const rows = r.pointer({ value: y.name, component: 'data', dtype });
+      const out = r.pointer({ value: result.name, component: 'data', dtype });
+      const slotOf = r.array(routing.name, 'slotOf');
+      const rowOf = (entry: Reg<'u64'>, choice: number): Reg<'u64'> => {
+        const slot = k.reg('u32');
+        k.ld.global.u32(slot, { kind: 'address', base: entry, offset: 4 * choice });
+        return r.element(rows, slot, length * bytes);
+      };
+      /** Adds pieces of rows, first loading all of them. */
+      const add = (sums: readonly Reg<'f32'>[], from: readonly Reg<'u64'>[], unit: Reg<'u32'>): void => {
+        const pieces = from.map((base) =>
+          loadVector(k, 'global', dtype, r.element(base, unit, width * bytes), 0, width),
+        );
+        for (const piece of pieces)
+          for (const [i, v] of piece.entries()) k.add.rn.f32(sums[i], sums[i], v as Reg<'f32'>);
+      };
+      return ({ row, lane }) => {
+        const entry = r.element(slotOf, row, 4 * top);
+        const target = r.element(out, row, length * bytes);
+        const known = top <= together ? Array.from({ length: top }, (_, c) => rowOf(entry, c)) : null;
+        forEach(k, 'piece', lane, units, lanes, (unit) => {
+          const sums = k.regs('f32', width);
+          for (const s of sums) k.mov.f32(s, 0);
+          if (known) add(sums, known, unit);
+          else addRounds(unit, sums);
+          storeVector(k, 'global', dtype, r.element(target, unit, width * bytes), 0, sums);
+        });
 
-      function addRounds(unit: Reg<'u32'>, sums: readonly Reg<'f32'>[]): void {
-        const next = k.reg('u64');
-        k.mov.u64(next, entry);
-        const round = (count: number): void => {
-          add(sums, Array.from({ length: count }, (_, c) => rowOf(next, c)), unit);
-          k.add.u64(next, next, 4 * count);
-        };
-        forEach(k, 'choices', 0, Math.floor(top / together), 1, () => round(together));
-        if (top % together > 0) round(top % together);
-      }
-    };
-  });
+        function addRounds(unit: Reg<'u32'>, sums: readonly Reg<'f32'>[]): void {
+          const next = k.reg('u64');
+          k.mov.u64(next, entry);
+          const round = (count: number): void => {
+            add(
+              sums,
+              Array.from({ length: count }, (_, c) => rowOf(next, c)),
+              unit,
+            );
+            k.add.u64(next, next, 4 * count);
+          };
+          forEach(k, 'choices', 0, Math.floor(top / together), 1, () => round(together));
+          if (top % together > 0) round(top % together);
+        }
+      };
+    },
+  );
 }

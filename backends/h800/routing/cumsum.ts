@@ -29,7 +29,9 @@ export function emitCumsum(fn: Function, module: Module, op: Op): EmittedKernel 
   const alongRows = inner.every((d) => d.size === 1);
   const rows = (pull: Pull): Index => times(sizeOf(pull, outer), sizeOf(pull, inner));
   return writeRows(fn, module, { family: 'routing', rows, lanes: alongRows ? 32 : 1, op }, (r) => {
-    const [from, to] = [op.operands[0], op.results[0]].map((v) => r.pointer({ value: v.name, component: 'data', dtype: type.dtype }));
+    const [from, to] = [op.operands[0], op.results[0]].map((v) =>
+      r.pointer({ value: v.name, component: 'data', dtype: type.dtype }),
+    );
     const length = r.size(r.pull.size(dims[axis]));
     const width = sizeOf(r.pull, inner);
     const place: Place = { from, to, length, type };
@@ -45,7 +47,13 @@ interface Place {
 }
 
 /** base + (row · length) · bytes in 64 bits. */
-function rowAddress({ k }: RowContext, base: Reg<'u64'>, row: Reg<'u32'>, length: Reg<'u32'>, bytes: number): Reg<'u64'> {
+function rowAddress(
+  { k }: RowContext,
+  base: Reg<'u64'>,
+  row: Reg<'u32'>,
+  length: Reg<'u32'>,
+  bytes: number,
+): Reg<'u64'> {
   const [count, address] = k.regs('u64', 2);
   k.mul.wide.u32(count, row, length);
   k.mad.lo.u64(address, count, bytes, base);

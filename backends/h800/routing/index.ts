@@ -24,16 +24,21 @@ const writers: Readonly<Record<string, Writer>> = {
   combine_tokens: { takes: (op) => combinable(tensorOf(op.operands[0])), emit: emitCombineTokens },
   routing_field: {
     takes: always,
-    emit: (fn, module, op) => (op.attributes.field === 'slot_weights' ? emitSlotWeights : emitCopy)(fn, module, op),
+    emit: (fn, module, op) =>
+      (op.attributes.field === 'slot_weights' ? emitSlotWeights : emitCopy)(fn, module, op),
   },
-  cache_append: { takes: (op) => op.operands.slice(2).every((v) => movable(tensorOf(v))), emit: emitCacheAppend },
+  cache_append: {
+    takes: (op) => op.operands.slice(2).every((v) => movable(tensorOf(v))),
+    emit: emitCacheAppend,
+  },
   cache_read: { takes: (op) => movable(tensorOf(op.results[0])), emit: emitCopy },
   top_k: { takes: (op) => rankable(tensorOf(op.operands[0])), emit: emitTopK },
   cumsum: { takes: (op) => summable(tensorOf(op.operands[0])), emit: emitCumsum },
 };
 
 /** Scores may be computed element by element where `route` reads them; anything longer is a kernel of its own. */
-const pulled = (op: Op): boolean => opDefinition(op.op).class === 'pointwise' || opDefinition(op.op).class === 'view';
+const pulled = (op: Op): boolean =>
+  opDefinition(op.op).class === 'pointwise' || opDefinition(op.op).class === 'view';
 
 /** The op that a kernel of this folder is for, or null. */
 function mainOp(fn: Function): Op | null {
@@ -60,6 +65,7 @@ export function isRouting(fn: Function): boolean {
 /** Writes such a kernel, of family `routing` or `state`. Throws an Error when `isRouting` is false of it. */
 export function emitRouting(fn: Function, module: Module): EmittedKernel {
   const op = mainOp(fn);
-  if (!op || !writers[op.op].takes(op)) throw new Error(`kernel @${fn.name}: none of the routing and state kernels does this`);
+  if (!op || !writers[op.op].takes(op))
+    throw new Error(`kernel @${fn.name}: none of the routing and state kernels does this`);
   return writers[op.op].emit(fn, module, op);
 }

@@ -66,7 +66,8 @@ export class RowContext {
 
   /** A run-time size as u32; call it before the loop over rows. */
   size(i: Index): Reg<'u32'> {
-    if (i.high >= 2 ** 31) throw new Error(`kernel @${this.context.fn.name}: ${i.key} may be ${i.high}, beyond 31 bits`);
+    if (i.high >= 2 ** 31)
+      throw new Error(`kernel @${this.context.fn.name}: ${i.key} may be ${i.high}, beyond 31 bits`);
     this.context.declareIndex(i);
     return this.emitter.indexRegister(i, false) as Reg<'u32'>;
   }

@@ -46,7 +46,8 @@ export function rowBytes(type: TensorType, component: string): number | null {
 }
 
 /** Whether every row of a value can be moved by itself. */
-export const movable = (type: TensorType): boolean => componentsOf(type).every((c) => (rowBytes(type, c) ?? 0) > 0);
+export const movable = (type: TensorType): boolean =>
+  componentsOf(type).every((c) => (rowBytes(type, c) ?? 0) > 0);
 
 /** The widest access that divides a row; arrays start at multiples of 256 bytes. */
 const unitOf = (bytes: number): number => [16, 8, 4, 2].find((n) => bytes % n === 0) ?? 1;
@@ -73,11 +74,19 @@ class Unit {
   }
 
   load(registers: readonly Reg[], from: Reg<'u64'>, offset: number): void {
-    this.k.emit('ld', ['global', ...this.modifiers], [registers.length > 1 ? registers : registers[0], at(from, offset)]);
+    this.k.emit(
+      'ld',
+      ['global', ...this.modifiers],
+      [registers.length > 1 ? registers : registers[0], at(from, offset)],
+    );
   }
 
   store(registers: readonly Reg[], to: Reg<'u64'>, offset: number): void {
-    this.k.emit('st', ['global', ...this.modifiers], [at(to, offset), registers.length > 1 ? registers : registers[0]]);
+    this.k.emit(
+      'st',
+      ['global', ...this.modifiers],
+      [at(to, offset), registers.length > 1 ? registers : registers[0]],
+    );
   }
 }
 
@@ -87,7 +96,13 @@ const batch = 4;
 const guarded = (k: Kernel, p: Reg<'pred'> | null, body: () => void): void => (p ? k.when(p, body) : body());
 
 /** Copies one part of a row by `lanes` threads. */
-function copyPart(r: RowContext, part: Part, { lane }: Row, lanes: number, { from, to, present }: Move): void {
+function copyPart(
+  r: RowContext,
+  part: Part,
+  { lane }: Row,
+  lanes: number,
+  { from, to, present }: Move,
+): void {
   const { k } = r;
   const unit = new Unit(k, unitOf(part.bytes));
   const units = part.bytes / unit.bytes;
@@ -222,7 +237,8 @@ export function emitCopy(fn: Function, module: Module, op: Op): EmittedKernel {
 export function emitCacheAppend(fn: Function, module: Module, op: Op): EmittedKernel {
   const [state, positions, ...values] = op.operands;
   const declared = module.states.find((s) => state.type.kind === 'state' && s.name === state.type.state);
-  if (!declared || positions.type.kind !== 'positions') throw new Error(`kernel @${fn.name}: cache_append of no cache`);
+  if (!declared || positions.type.kind !== 'positions')
+    throw new Error(`kernel @${fn.name}: cache_append of no cache`);
   const { page, fields } = declared;
   const { tokens } = positions.type;
   const parts = values.flatMap((v, n) =>
@@ -269,20 +285,27 @@ export function emitCacheAppend(fn: Function, module: Module, op: Op): EmittedKe
 export function emitSlotWeights(fn: Function, module: Module, op: Op): EmittedKernel {
   const [routing] = op.operands;
   const { slots, top } = routing.type as RoutingType;
-  return writeRows(fn, module, { family: 'routing', rows: (pull) => pull.count(slots), lanes: 1, op }, (r) => {
-    const { k } = r;
-    const [tokenOf, choiceOf, weights] = ['tokenOf', 'choiceOf', 'weights'].map((c) => r.array(routing.name, c));
-    const out = r.pointer({ value: op.results[0].name, component: 'data', dtype: 'f32' });
-    const choices = r.size(constant(top.size!));
-    return ({ row }) => {
-      const [token, choice] = [r.load(tokenOf, row), r.load(choiceOf, row)];
-      const [entry, weight] = [k.reg('u32'), k.reg('b32')];
-      k.mad.lo.u32(entry, token, choices, choice);
-      const from = r.element(weights, entry, 4);
-      const to = r.element(out, row, 4);
-      k.mov.b32(weight, 0);
-      k.when(r.isSet(token), () => k.ld.global.b32(weight, from));
-      k.st.global.b32(to, weight);
-    };
-  });
+  return writeRows(
+    fn,
+    module,
+    { family: 'routing', rows: (pull) => pull.count(slots), lanes: 1, op },
+    (r) => {
+      const { k } = r;
+      const [tokenOf, choiceOf, weights] = ['tokenOf', 'choiceOf', 'weights'].map((c) =>
+        r.array(routing.name, c),
+      );
+      const out = r.pointer({ value: op.results[0].name, component: 'data', dtype: 'f32' });
+      const choices = r.size(constant(top.size!));
+      return ({ row }) => {
+        const [token, choice] = [r.load(tokenOf, row), r.load(choiceOf, row)];
+        const [entry, weight] = [k.reg('u32'), k.reg('b32')];
+        k.mad.lo.u32(entry, token, choices, choice);
+        const from = r.element(weights, entry, 4);
+        const to = r.element(out, row, 4);
+        k.mov.b32(weight, 0);
+        k.when(r.isSet(token), () => k.ld.global.b32(weight, from));
+        k.st.global.b32(to, weight);
+      };
+    },
+  );
 }

@@ -65,12 +65,19 @@ export function emitTopK(fn: Function, module: Module, op: Op): EmittedKernel {
   let width = Math.min(4, widest(dtype));
   while (length % width !== 0) width /= 2;
   const rows = dims.slice(0, -1);
-  const launch = { family: 'routing', rows: (pull) => pull.sizes(rows).reduce(times, constant(1)), lanes, op } as const satisfies Parameters<typeof writeRows>[2];
+  const launch = {
+    family: 'routing',
+    rows: (pull) => pull.sizes(rows).reduce(times, constant(1)),
+    lanes,
+    op,
+  } as const satisfies Parameters<typeof writeRows>[2];
   return writeRows(fn, module, launch, (r) => {
     const { k, context } = r;
     const source = r.pointer({ value: x.name, component: 'data', dtype });
     const [values, indices] = op.results.map((v, i) =>
-      fn.results.includes(v) ? r.pointer({ value: v.name, component: 'data', dtype: i === 0 ? dtype : 'i32' }) : null,
+      fn.results.includes(v)
+        ? r.pointer({ value: v.name, component: 'data', dtype: i === 0 ? dtype : 'i32' })
+        : null,
     );
     const exchange = lanes > 32 ? context.shared('best', 8 * (lanes / 32)) : null;
     return ({ row, lane }) => {

@@ -4,7 +4,7 @@ import { entriesOf } from '../../weights.ts';
 import { requireFile } from '../files.ts';
 import { loadAndTrace } from '../model.ts';
 import type { CheckOptions } from '../options.ts';
-import type { Session } from '../program.ts';
+import type { Session } from '../session.ts';
 import { typeCheck } from '../type-check.ts';
 
 export async function check({ terminal }: Session, path: string, options: CheckOptions): Promise<void> {
@@ -37,6 +37,8 @@ export async function check({ terminal }: Session, path: string, options: CheckO
 function covers({ at, severity }: Diagnostic, types: Diagnostic): boolean {
   const t = types.at;
   if (severity !== 'error' || !at || !t || at.file !== t.file) return false;
+  // An error about a whole model or block says nothing about what is wrong in one of its lines.
+  if (at.line !== at.endLine && at.line !== t.line) return false;
   const startsBefore = at.line < t.line || (at.line === t.line && at.column <= t.column);
   const endsAfter = at.endLine > t.line || (at.endLine === t.line && at.endColumn > t.column);
   return startsBefore && endsAfter;

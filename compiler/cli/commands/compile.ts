@@ -16,7 +16,7 @@ import { loadAndTrace } from '../model.ts';
 import { badUsage, checkNames } from '../names.ts';
 import { emitKinds, type CompileOptions, type EmitKind } from '../options.ts';
 import { packageVersion } from '../package-root.ts';
-import type { Session } from '../program.ts';
+import type { Session } from '../session.ts';
 import { estimate } from '../progress.ts';
 import { resourceTable, showTimings, summary } from '../report.ts';
 import { loadTarget } from '../targets.ts';
@@ -145,7 +145,15 @@ function checkRequest(path: string, options: CompileOptions, passes: readonly st
       'a bundle is a folder and cannot go to standard output',
       'give -o DIR, or --compile-to for the IR alone',
     );
-  else checkBundlePlace(options.output);
+  else {
+    const inside = [
+      path === '-' ? [] : path,
+      options.dumpDir ?? [],
+      options.cacheDir ?? [],
+      options.reproducer ?? [],
+    ].flat();
+    checkBundlePlace(options.output, inside);
+  }
 }
 
 async function readStart({ terminal }: Session, path: string, options: CompileOptions): Promise<Module> {

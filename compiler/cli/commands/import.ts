@@ -3,7 +3,7 @@ import { DiagnosticError } from '../../../ir/diagnostics.ts';
 import { importConfig } from '../../../dsl/import/index.ts';
 import { checkWritable, readText, refuseSame, stdinName, writeProduct } from '../files.ts';
 import type { ImportOptions } from '../options.ts';
-import type { Session } from '../program.ts';
+import type { Session } from '../session.ts';
 
 export async function importModel(
   { terminal }: Session,

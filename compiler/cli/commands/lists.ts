@@ -2,7 +2,7 @@
 import { inferencePasses } from '../../pipeline.ts';
 import { writeProduct } from '../files.ts';
 import type { ListOptions } from '../options.ts';
-import type { Session } from '../program.ts';
+import type { Session } from '../session.ts';
 import { loadTarget, targetNames } from '../targets.ts';
 
 export async function targets(_session: Session, options: ListOptions): Promise<void> {

@@ -10,7 +10,7 @@ import { checkWritable, refuseSame, writeProduct } from '../files.ts';
 import { readIr } from '../ir-file.ts';
 import { badUsage, checkNames } from '../names.ts';
 import type { OptOptions } from '../options.ts';
-import type { Session } from '../program.ts';
+import type { Session } from '../session.ts';
 import { showTimings } from '../report.ts';
 import { loadTarget, targetNames } from '../targets.ts';
 import { Timings } from '../timings.ts';

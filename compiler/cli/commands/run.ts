@@ -24,7 +24,7 @@ import { onInterrupt } from '../interrupt.ts';
 import { loadAndTrace } from '../model.ts';
 import { badUsage, checkNames, UsageError } from '../names.ts';
 import type { RunOptions } from '../options.ts';
-import type { Session } from '../program.ts';
+import type { Session } from '../session.ts';
 import { showTimings } from '../report.ts';
 import { argmax, Driver } from '../run-entries.ts';
 import { readInputs, vocabularyOf, type RunInputs, type TokenIds } from '../run-inputs.ts';

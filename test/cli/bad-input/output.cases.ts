@@ -7,6 +7,20 @@ const run = ['run', 'b', '--weights', 'w', '--input', 'i', '--output', 'o'];
 
 export const outputCases: readonly BadInput[] = [
   {
+    name: 'model in the output',
+    files: { 'out/m.ts': smallModel },
+    args: ['compile', 'out/m.ts', '-o', 'out'],
+    codes: ['usage/output-is-input'],
+    exit: 2,
+  },
+  {
+    name: 'dumps in the output',
+    files: { 'm.ts': smallModel },
+    args: [...compile, '--dump-dir', 'out/ir'],
+    codes: ['usage/output-is-input'],
+    exit: 2,
+  },
+  {
     name: 'output would replace a folder',
     files: { 'm.ts': smallModel, 'out/thesis.tex': 'years' },
     args: compile,

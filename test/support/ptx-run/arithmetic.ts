@@ -21,7 +21,11 @@ const floatOnly = (c: Code, op: (a: number, b: number) => number): ((t: Thread) 
   return (t) => d(t, op(a(t), b(t)));
 };
 
-function binary(ints: (a: number, b: number, type: string) => number, longs: (a: bigint, b: bigint, signed: boolean) => bigint, floats: ((a: number, b: number) => number) | null): Compiler {
+function binary(
+  ints: (a: number, b: number, type: string) => number,
+  longs: (a: bigint, b: bigint, signed: boolean) => bigint,
+  floats: ((a: number, b: number) => number) | null,
+): Compiler {
   return (c) => {
     const { type } = c;
     if (type === 'f32') return floats ? floatOnly(c, floats) : c.fail('no float form');
@@ -58,7 +62,9 @@ function multiply(c: Code): (t: Thread) => void {
     return (t) => d(t, a(t) * b(t));
   }
   const [d, a, b] = [c.putInt(0), c.int(1), c.int(2)];
-  if (c.has.has('hi')) return (t) => d(t, Number(BigInt.asIntN(32, (BigInt(meaning(type, a(t))) * BigInt(meaning(type, b(t)))) >> 32n)));
+  if (c.has.has('hi'))
+    return (t) =>
+      d(t, Number(BigInt.asIntN(32, (BigInt(meaning(type, a(t))) * BigInt(meaning(type, b(t)))) >> 32n)));
   return (t) => d(t, Math.imul(a(t), b(t)));
 }
 
@@ -67,7 +73,9 @@ function multiplyAdd(c: Code): (t: Thread) => void {
   if (c.has.has('wide') || isLong(type)) {
     const wide = c.has.has('wide');
     const [d, x, y, z] = [c.putLong(0), wide ? c.int(1) : c.long(1), wide ? c.int(2) : c.long(2), c.long(3)];
-    if (wide) return (t) => d(t, BigInt(meaning(type, x(t) as number)) * BigInt(meaning(type, y(t) as number)) + z(t));
+    if (wide)
+      return (t) =>
+        d(t, BigInt(meaning(type, x(t) as number)) * BigInt(meaning(type, y(t) as number)) + z(t));
     return (t) => d(t, (x(t) as bigint) * (y(t) as bigint) + z(t));
   }
   const [d, a, b, e] = [c.putInt(0), c.int(1), c.int(2), c.int(3)];
@@ -168,20 +176,49 @@ function comparison(c: Code): Get<boolean> {
 }
 
 export const arithmetic: Readonly<Record<string, Compiler>> = {
-  add: binary((a, b) => a + b, (a, b) => a + b, (a, b) => f(a + b)),
-  sub: binary((a, b) => a - b, (a, b) => a - b, (a, b) => f(a - b)),
+  add: binary(
+    (a, b) => a + b,
+    (a, b) => a + b,
+    (a, b) => f(a + b),
+  ),
+  sub: binary(
+    (a, b) => a - b,
+    (a, b) => a - b,
+    (a, b) => f(a - b),
+  ),
   mul: multiply,
   mad: multiplyAdd,
-  div: binary((a, b) => (b === 0 ? -1 : Math.trunc(a / b)), divideLong, (a, b) => f(a / b)),
-  rem: binary((a, b) => (b === 0 ? a : a % b), (a, b) => (b === 0n ? a : a % b), null),
-  min: (c) => binary((a, b) => Math.min(a, b), (a, b) => (a < b ? a : b), pick(c, false))(c),
-  max: (c) => binary((a, b) => Math.max(a, b), (a, b) => (a > b ? a : b), pick(c, true))(c),
+  div: binary(
+    (a, b) => (b === 0 ? -1 : Math.trunc(a / b)),
+    divideLong,
+    (a, b) => f(a / b),
+  ),
+  rem: binary(
+    (a, b) => (b === 0 ? a : a % b),
+    (a, b) => (b === 0n ? a : a % b),
+    null,
+  ),
+  min: (c) =>
+    binary(
+      (a, b) => Math.min(a, b),
+      (a, b) => (a < b ? a : b),
+      pick(c, false),
+    )(c),
+  max: (c) =>
+    binary(
+      (a, b) => Math.max(a, b),
+      (a, b) => (a > b ? a : b),
+      pick(c, true),
+    )(c),
   fma: (c) => {
     if (c.type !== 'f32') c.fail('only f32 here');
     const [d, a, b, e] = [c.putFloat(0), c.float(1), c.float(2), c.float(3)];
     return (t) => d(t, fusedMultiplyAdd(a(t), b(t), e(t)));
   },
-  neg: signChange((a) => -a, (a) => -a),
+  neg: signChange(
+    (a) => -a,
+    (a) => -a,
+  ),
   abs: signChange(Math.abs, Math.abs),
   rcp: floatUnary((a) => 1 / a),
   sqrt: floatUnary(Math.sqrt),
@@ -191,9 +228,18 @@ export const arithmetic: Readonly<Record<string, Compiler>> = {
   sin: floatUnary(Math.sin),
   cos: floatUnary(Math.cos),
   tanh: floatUnary(Math.tanh),
-  and: logic((a, b) => a & b, (a, b) => a & b),
-  or: logic((a, b) => a | b, (a, b) => a | b),
-  xor: logic((a, b) => a ^ b, (a, b) => a ^ b),
+  and: logic(
+    (a, b) => a & b,
+    (a, b) => a & b,
+  ),
+  or: logic(
+    (a, b) => a | b,
+    (a, b) => a | b,
+  ),
+  xor: logic(
+    (a, b) => a ^ b,
+    (a, b) => a ^ b,
+  ),
   not: (c) => {
     if (c.type === 'pred') {
       const [d, a] = [c.putPredicate(0), c.predicate(1)];

@@ -3,8 +3,16 @@ import { decode, encode, type CodedDType } from '../../../ir/formats/index.ts';
 import type { Compiler } from './instructions.ts';
 import type { Code, Get, Put } from './operands.ts';
 import type { Thread } from './machine.ts';
+import { parameterBase } from './memory.ts';
 
-const dtypeOf: Record<string, CodedDType> = { bf16: 'bf16', f16: 'f16', e4m3x2: 'f8e4m3', e5m2x2: 'f8e5m2', bf16x2: 'bf16', f16x2: 'f16' };
+const dtypeOf: Record<string, CodedDType> = {
+  bf16: 'bf16',
+  f16: 'f16',
+  e4m3x2: 'f8e4m3',
+  e5m2x2: 'f8e5m2',
+  bf16x2: 'bf16',
+  f16x2: 'f16',
+};
 const isFloat = (type: string): boolean => /^(f32|bf16|f16)$/.test(type);
 const isLong = (type: string): boolean => type.endsWith('64');
 
@@ -43,7 +51,13 @@ function integerSource(c: Code, type: string): Get<bigint> {
   const operand = c.operand(1);
   const wide = operand.kind === 'reg' && isLong(c.machine.entry.registers.get(operand.name) ?? '');
   const bits = Number(type.slice(1));
-  const from = wide ? c.long(1) : ((a: Get<number>): Get<bigint> => (t) => BigInt(a(t) >>> 0))(c.int(1));
+  const from = wide
+    ? c.long(1)
+    : (
+        (a: Get<number>): Get<bigint> =>
+        (t) =>
+          BigInt(a(t) >>> 0)
+      )(c.int(1));
   return type.startsWith('s') ? (t) => BigInt.asIntN(bits, from(t)) : (t) => BigInt.asUintN(bits, from(t));
 }
 
@@ -71,7 +85,9 @@ function convert(c: Code): (t: Thread) => void {
     const [d, a] = [c.putInt(0), c.int(1)];
     const dtype = dtypeOf[from];
     return (t) => {
-      const [low, high] = [a(t) & 0xff, (a(t) >>> 8) & 0xff].map((code) => encode('f16', decode(dtype, code)));
+      const [low, high] = [a(t) & 0xff, (a(t) >>> 8) & 0xff].map((code) =>
+        encode('f16', decode(dtype, code)),
+      );
       d(t, (high << 16) | low);
     };
   }
@@ -89,7 +105,11 @@ function convert(c: Code): (t: Thread) => void {
     const a = floatSource(c, from);
     const d = integerTarget(c);
     const round = rounding[whole ?? c.fail('no rounding')];
-    const [low, high] = isLong(to) ? (to === 's64' ? [-(2n ** 63n), 2n ** 63n - 1n] : [0n, 2n ** 64n - 1n]) : range[to].map(BigInt);
+    const [low, high] = isLong(to)
+      ? to === 's64'
+        ? [-(2n ** 63n), 2n ** 63n - 1n]
+        : [0n, 2n ** 64n - 1n]
+      : range[to].map(BigInt);
     return (t) => {
       const x = a(t);
       if (x !== x) return d(t, 0n);
@@ -107,7 +127,9 @@ function convert(c: Code): (t: Thread) => void {
   }
   const d = integerTarget(c);
   const bits = Number(to.slice(1));
-  const wrap = to.startsWith('s') ? (v: bigint) => BigInt.asIntN(bits, v) : (v: bigint) => BigInt.asUintN(bits, v);
+  const wrap = to.startsWith('s')
+    ? (v: bigint) => BigInt.asIntN(bits, v)
+    : (v: bigint) => BigInt.asUintN(bits, v);
   if (!c.has.has('sat')) return (t) => d(t, wrap(a(t)));
   const [low, high] = range[to].map(BigInt);
   return (t) => {
@@ -127,16 +149,27 @@ function move(c: Code): (t: Thread) => void {
   if (to.kind === 'vector') {
     const bits = BigInt((isLong(type) ? 64 : 32) / to.items.length);
     const parts = to.items.map((o) => c.putIntOf(o));
-    const a = isLong(type) ? c.long(1) : ((x: Get<number>): Get<bigint> => (t) => BigInt(x(t) >>> 0))(c.int(1));
+    const a = isLong(type)
+      ? c.long(1)
+      : (
+          (x: Get<number>): Get<bigint> =>
+          (t) =>
+            BigInt(x(t) >>> 0)
+        )(c.int(1));
     return (t) => {
       const v = a(t);
-      for (const [n, put] of parts.entries()) put(t, Number(BigInt.asIntN(32, BigInt.asUintN(Number(bits), v >> (BigInt(n) * bits)))));
+      for (const [n, put] of parts.entries())
+        put(t, Number(BigInt.asIntN(32, BigInt.asUintN(Number(bits), v >> (BigInt(n) * bits)))));
     };
   }
   if (from.kind === 'vector') {
     const bits = (isLong(type) ? 64 : 32) / from.items.length;
     const parts = from.items.map((o) => c.intOf(o));
-    const value = (t: Thread): bigint => parts.reduce((sum, get, n) => sum | (BigInt.asUintN(bits, BigInt(get(t) >>> 0)) << BigInt(n * bits)), 0n);
+    const value = (t: Thread): bigint =>
+      parts.reduce(
+        (sum, get, n) => sum | (BigInt.asUintN(bits, BigInt(get(t) >>> 0)) << BigInt(n * bits)),
+        0n,
+      );
     if (isLong(type)) {
       const d = c.putLong(0);
       return (t) => d(t, value(t));
@@ -155,10 +188,10 @@ function move(c: Code): (t: Thread) => void {
 export const conversions: Readonly<Record<string, Compiler>> = {
   cvt: convert,
   mov: move,
-  // Every space has its own addresses here, and generic ones are those of global memory.
+  // Every space has its own addresses here, and generic ones are those of global memory; parameters lie far from it.
   cvta: (c) => {
     const [d, a] = [c.putLong(0), c.long(1)];
-    return (t) => d(t, a(t));
+    if (!c.has.has('param')) return (t) => d(t, a(t));
+    return (t) => d(t, a(t) + BigInt(parameterBase));
   },
 };
-

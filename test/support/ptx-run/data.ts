@@ -2,9 +2,25 @@
 import type { Compiler } from './instructions.ts';
 import type { Code } from './operands.ts';
 import type { Operand } from './parse.ts';
-import { sharedBase, type Thread } from './machine.ts';
+import type { Thread } from './machine.ts';
+import { sharedBase } from './memory.ts';
 
-const sizes: Record<string, number> = { b8: 1, u8: 1, s8: 1, b16: 2, u16: 2, s16: 2, b32: 4, u32: 4, s32: 4, f32: 4, b64: 8, u64: 8, s64: 8, f64: 8 };
+const sizes: Record<string, number> = {
+  b8: 1,
+  u8: 1,
+  s8: 1,
+  b16: 2,
+  u16: 2,
+  s16: 2,
+  b32: 4,
+  u32: 4,
+  s32: 4,
+  f32: 4,
+  b64: 8,
+  u64: 8,
+  s64: 8,
+  f64: 8,
+};
 
 interface Place {
   readonly view: DataView;
@@ -19,7 +35,8 @@ function locator(c: Code): (t: Thread, address: number, bytes: number) => Place 
     return (t, address, bytes) => {
       const { shared, sharedView } = t.cta;
       if (address % bytes !== 0) throw new Error(`shared address ${address} is not a multiple of ${bytes}`);
-      if (address < sharedBase || address + bytes > shared.length) throw new Error(`shared address ${address} is out of bounds: ${sharedBase} to ${shared.length}`);
+      if (address < sharedBase || address + bytes > shared.length)
+        throw new Error(`shared address ${address} is out of bounds: ${sharedBase} to ${shared.length}`);
       return { view: sharedView, offset: address };
     };
   return (_, address, bytes) => {
@@ -116,7 +133,6 @@ export const data: Readonly<Record<string, Compiler>> = {
   st: store,
   atom: (c) => atomic(c, true),
   red: (c) => atomic(c, false),
-  prefetch: nothing,
   // Memory is always coherent here.
   membar: nothing,
   fence: nothing,
@@ -134,4 +150,3 @@ export const data: Readonly<Record<string, Compiler>> = {
     throw new Error('trap');
   },
 };
-

@@ -6,7 +6,7 @@ import type { Code, Get } from './operands.ts';
 /** A warp-wide instruction: waits for the lanes in `mask`, then runs `together`. */
 const gathered = (mask: Get<number>, together: Step['together']): Step => ({
   run: (t) => {
-    if (((mask(t) >>> t.tid % 32) & 1) === 0) throw new Error('the lane is not in its own mask');
+    if (((mask(t) >>> (t.tid % 32)) & 1) === 0) throw new Error('the lane is not in its own mask');
     t.waiting = { kind: 'warp', mask: mask(t), barrier: -1, count: 0 };
   },
   together,
@@ -16,7 +16,10 @@ const laneOf = (t: Thread): number => t.tid % 32;
 
 function shuffle(c: Code): Step {
   const target = c.operand(0);
-  const [value, valid] = target.kind === 'pair' ? [c.putIntOf(target.first), c.putPredicateOf(target.second)] : [c.putInt(0), null];
+  const [value, valid] =
+    target.kind === 'pair'
+      ? [c.putIntOf(target.first), c.putPredicateOf(target.second)]
+      : [c.putInt(0), null];
   const [a, b, clamp, mask] = [c.int(1), c.int(2), c.int(3), c.int(4)];
   const mode = c.i.modifiers[1];
   return gathered(mask, (members) => {
@@ -27,7 +30,14 @@ function shuffle(c: Code): Step {
       const last = (lane & segment) | (clamp(t) & 31 & ~segment);
       const first = lane & segment;
       const by = b(t) & 31;
-      const from = mode === 'up' ? lane - by : mode === 'down' ? lane + by : mode === 'bfly' ? lane ^ by : first | (by & ~segment);
+      const from =
+        mode === 'up'
+          ? lane - by
+          : mode === 'down'
+            ? lane + by
+            : mode === 'bfly'
+              ? lane ^ by
+              : first | (by & ~segment);
       const inside = mode === 'up' ? from >= last : from <= last;
       const source = inside ? from : lane;
       if (!values.has(source)) throw new Error(`shfl reads lane ${source}, which does not take part`);
@@ -37,7 +47,6 @@ function shuffle(c: Code): Step {
       value(t, results[i].v);
       valid?.(t, results[i].inside);
     }
-
   });
 }
 
@@ -66,7 +75,11 @@ function match(c: Code): Step {
   const [d, a, mask] = [c.putInt(0), c.int(1), c.int(2)];
   return gathered(mask, (members) => {
     const values = members.map((t) => a(t));
-    for (const [i, t] of members.entries()) d(t, members.reduce((bits, o, j) => bits | (values[j] === values[i] ? 1 << laneOf(o) : 0), 0));
+    for (const [i, t] of members.entries())
+      d(
+        t,
+        members.reduce((bits, o, j) => bits | (values[j] === values[i] ? 1 << laneOf(o) : 0), 0),
+      );
   });
 }
 
@@ -99,4 +112,10 @@ function barrier(c: Code): Step {
   };
 }
 
-export const exchange: Readonly<Record<string, Compiler>> = { shfl: shuffle, vote, match, redux: reduceAcross, bar: barrier };
+export const exchange: Readonly<Record<string, Compiler>> = {
+  shfl: shuffle,
+  vote,
+  match,
+  redux: reduceAcross,
+  bar: barrier,
+};

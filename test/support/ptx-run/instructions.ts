@@ -2,11 +2,13 @@
 // make the thread wait in `run` and act in `together`, when all have come.
 import type { Machine, Thread } from './machine.ts';
 import { arithmetic } from './arithmetic.ts';
+import { asynchronous } from './asynchronous.ts';
 import { conversions } from './convert.ts';
 import { data } from './data.ts';
 import { Code } from './operands.ts';
 import type { PtxInstruction } from './parse.ts';
 import { exchange } from './exchange.ts';
+import { tensorCores } from './tensor-cores.ts';
 
 export interface Step {
   readonly run: (t: Thread) => void;
@@ -16,12 +18,21 @@ export interface Step {
 
 export type Compiler = (c: Code) => Step | ((t: Thread) => void);
 
-/** By opcode. Asynchronous copies, mbarriers and wgmma would be further tables here. */
-const table: Readonly<Record<string, Compiler>> = { ...arithmetic, ...conversions, ...data, ...exchange };
+/** By opcode. */
+const table: Readonly<Record<string, Compiler>> = {
+  ...arithmetic,
+  ...conversions,
+  ...data,
+  ...exchange,
+  ...asynchronous,
+  ...tensorCores,
+};
 
 export function compile(i: PtxInstruction, machine: Machine): Step {
   const c = new Code(i, machine);
-  const compiler = Object.hasOwn(table, i.opcode) ? table[i.opcode] : c.fail('an instruction that ptx-run does not know');
+  const compiler = Object.hasOwn(table, i.opcode)
+    ? table[i.opcode]
+    : c.fail('an instruction that ptx-run does not know');
   const made = compiler(c);
   const step: Step = typeof made === 'function' ? { run: made } : made;
   if (!i.guard) return step;

@@ -1,28 +1,33 @@
 // Runs a parsed entry: every thread is a program counter and registers that go on until they need others (a barrier, a
 // warp-wide exchange); then the scheduler lets those who have gathered pass. CTAs run one after another. Functional
-// only: no timing, no weak memory; the order of threads can be reversed to show what depends on it.
-import { DeviceMemory } from './memory.ts';
+// only: no timing, no weak memory; the order of threads can be reversed to show what depends on it, and asynchronous work
+// lands in an order that depends on a seed.
+import { AsyncWork } from './async-work.ts';
+import { parameterBase, sharedBase, type DeviceMemory } from './memory.ts';
 import { compile, type Step } from './instructions.ts';
 import { parsePtx, type PtxEntry } from './parse.ts';
+import { tensorMapProblem, type TensorMap } from './tensor-map.ts';
 
 export type Order = 'forward' | 'reverse';
 
 export interface LaunchOptions {
   readonly memory: DeviceMemory;
   readonly grid: readonly [number, number, number];
-  /** Values of the parameters in order: sizes and addresses. */
-  readonly parameters: readonly number[];
+  /** Values of the parameters in order: sizes, addresses and tensor maps. */
+  readonly parameters: readonly (number | TensorMap)[];
   /** Which entry; may be left out when there is one. */
   readonly entry?: string;
   readonly dynamicSharedBytes?: number;
   readonly order?: Order;
+  /** Decides when asynchronous work lands and which warps dawdle, in kernels that have such work. */
+  readonly seed?: number;
   /** Instructions per thread before a loop counts as endless. */
   readonly limit?: number;
 }
 
-/** Why a thread stands still: at a collective of its warp, or at a barrier of its CTA. */
+/** Why a thread stands still: at a collective of its warp or warpgroup, or at a barrier of its CTA. */
 export interface Waiting {
-  readonly kind: 'warp' | 'barrier';
+  readonly kind: 'warp' | 'warpgroup' | 'barrier';
   /** Lanes that take part, or the barrier's number and how many threads it takes (0: all). */
   readonly mask: number;
   readonly barrier: number;
@@ -41,6 +46,8 @@ export class Thread {
   pc = 0;
   done = false;
   waiting: Waiting | null = null;
+  /** Polls something that others must do first: its turn is over. */
+  rests = false;
   executed = 0;
 
   constructor(cta: Cta, tid: number, registers: number) {
@@ -58,19 +65,22 @@ export class Cta {
   readonly shared: Uint8Array;
   readonly sharedView: DataView;
   readonly threads: Thread[];
+  readonly work: AsyncWork;
 
-  constructor(machine: Machine, id: readonly [number, number, number], registers: number) {
+  constructor(machine: Machine, id: readonly [number, number, number], registers: number, seed: number) {
     this.machine = machine;
     this.id = id;
-    this.shared = new Uint8Array(machine.sharedBytes).fill(0xcd);
+    this.work = new AsyncWork(seed * 7919 + id[0] + 65537 * id[1] + 1);
+    // Not a number, whatever float it is read as.
+    this.shared = new Uint8Array(machine.sharedBytes).fill(0xff);
     this.sharedView = new DataView(this.shared.buffer);
     const [x, y, z] = machine.entry.threads;
     this.threads = Array.from({ length: x * y * z }, (_, tid) => new Thread(this, tid, registers));
   }
 }
 
-/** First byte of shared memory that variables get: the system keeps what is below. */
-export const sharedBase = 0x400;
+/** Rounds of the scheduler in which nothing but polling happens, before that counts as a deadlock. */
+const patience = 1000;
 
 export class Machine {
   readonly entry: PtxEntry;
@@ -83,7 +93,10 @@ export class Machine {
   /** Bytes of the parameters, and where each starts. */
   readonly parameterView: DataView;
   readonly parameterOffsets = new Map<string, number>();
+  private readonly tensorMaps = new Map<number, TensorMap>();
   private readonly program: readonly Step[];
+  /** Whether threads may have to be interrupted and asynchronous work waited for. */
+  private readonly isAsynchronous: boolean;
 
   constructor(entry: PtxEntry, options: LaunchOptions) {
     this.entry = entry;
@@ -98,7 +111,9 @@ export class Machine {
     }
     this.sharedBytes = at;
     if (options.parameters.length !== entry.parameters.length)
-      throw new Error(`${entry.name} takes ${entry.parameters.length} parameters, but got ${options.parameters.length}`);
+      throw new Error(
+        `${entry.name} takes ${entry.parameters.length} parameters, but got ${options.parameters.length}`,
+      );
     let bytes = 0;
     for (const p of entry.parameters) {
       bytes = Math.ceil(bytes / p.bytes) * p.bytes;
@@ -108,67 +123,133 @@ export class Machine {
     this.parameterView = new DataView(new ArrayBuffer(bytes));
     for (const [i, p] of entry.parameters.entries()) {
       const offset = this.parameterOffsets.get(p.name)!;
-      if (p.bytes === 8) this.parameterView.setBigUint64(offset, BigInt(options.parameters[i]), true);
-      else this.parameterView.setUint32(offset, options.parameters[i], true);
+      const value = options.parameters[i];
+      if (typeof value === 'object') this.addTensorMap(p, offset, value);
+      else if (p.bytes === 8) this.parameterView.setBigUint64(offset, BigInt(value), true);
+      else this.parameterView.setUint32(offset, value, true);
     }
     this.program = entry.instructions.map((i) => compile(i, this));
+    this.isAsynchronous = entry.instructions.some((i) => i.opcode === 'mbarrier' || i.opcode === 'cp');
   }
 
-  run(order: Order, limit: number): void {
+  private addTensorMap(p: PtxEntry['parameters'][number], offset: number, map: TensorMap): void {
+    if (p.bytes !== 128) throw new Error(`${p.name} has ${p.bytes} bytes, a tensor map has 128`);
+    const problem = tensorMapProblem(map);
+    if (problem) throw new Error(`tensor map ${p.name}: ${problem}`);
+    this.tensorMaps.set(offset, map);
+  }
+
+  /** The tensor map at a generic address. */
+  tensorMap(address: number): TensorMap {
+    const found = this.tensorMaps.get(address - parameterBase);
+    if (!found) throw new Error(`no tensor map at address ${address}`);
+    return found;
+  }
+
+  run(order: Order, limit: number, seed: number): void {
     const [gx, gy, gz] = this.grid;
     for (let z = 0; z < gz; z++)
-      for (let y = 0; y < gy; y++) for (let x = 0; x < gx; x++) this.runCta(new Cta(this, [order === 'forward' ? x : gx - 1 - x, y, z], this.registers.size), order, limit);
+      for (let y = 0; y < gy; y++)
+        for (let x = 0; x < gx; x++)
+          this.runCta(
+            new Cta(this, [order === 'forward' ? x : gx - 1 - x, y, z], this.registers.size, seed),
+            order,
+            limit,
+          );
   }
 
   private runCta(cta: Cta, order: Order, limit: number): void {
     const threads = order === 'forward' ? cta.threads : [...cta.threads].reverse();
-    for (;;) {
-      for (const t of threads) if (!t.done && !t.waiting) this.runThread(t, limit);
-      if (threads.every((t) => t.done)) return;
-      if (!this.release(cta)) throw this.stuck(cta);
+    for (let idle = 0; ;) {
+      const asleep = this.isAsynchronous
+        ? threads.map((t) => t.tid % 32 === 0 && cta.work.sleeps(t.tid >> 5))
+        : null;
+      for (const t of threads)
+        if (
+          !t.done &&
+          !t.waiting &&
+          !asleep?.[order === 'forward' ? t.tid & ~31 : threads.length - 1 - (t.tid & ~31)]
+        )
+          this.runThread(t, limit);
+      if (threads.every((t) => t.done)) break;
+      const moved = this.release(cta);
+      if (cta.work.land() || moved) idle = 0;
+      else if (++idle > (this.isAsynchronous ? patience : 0)) throw this.stuck(cta);
     }
+    if (!cta.work.isIdle) throw new Error(`${this.entry.name}: exits while copies are under way`);
   }
 
   private runThread(t: Thread, limit: number): void {
     const { program } = this;
-    while (!t.done && !t.waiting) {
-      if (t.pc >= program.length) {
-        t.done = true;
-        return;
+    t.rests = false;
+    const end = program.length;
+    let executed = t.executed;
+    try {
+      while (!t.done && !t.waiting && !t.rests) {
+        if (t.pc >= end) {
+          t.done = true;
+          break;
+        }
+        if (++executed > limit) throw new Error(`no end after ${limit} instructions`);
+        program[t.pc++].run(t);
       }
-      if (++t.executed > limit) throw this.error(t, `no end after ${limit} instructions`);
-      const step = program[t.pc];
-      t.pc++;
-      try {
-        step.run(t);
-      } catch (e) {
-        t.pc--;
-        throw this.error(t, e instanceof Error ? e.message : String(e));
-      }
+    } catch (e) {
+      t.pc--;
+      throw this.error(t, e instanceof Error ? e.message : String(e));
     }
+    t.executed = executed;
   }
 
   private error(t: Thread, message: string): Error {
     const i = this.entry.instructions[t.pc];
-    return new Error(`${this.entry.name}, CTA ${t.cta.id.join(',')}, thread ${t.tid}, line ${i?.line}: ${i?.text}: ${message}`);
+    return new Error(
+      `${this.entry.name}, CTA ${t.cta.id.join(',')}, thread ${t.tid}, line ${i?.line}: ${i?.text}: ${message}`,
+    );
   }
 
   private stuck(cta: Cta): Error {
     const places = new Map<string, number>();
     for (const t of cta.threads)
-      if (t.waiting) {
-        const i = this.entry.instructions[t.pc - 1];
+      if (!t.done) {
+        const i = this.entry.instructions[Math.max(0, t.pc - 1)];
         const place = `line ${i.line}: ${i.text}`;
         places.set(place, (places.get(place) ?? 0) + 1);
       }
-    return new Error(`${this.entry.name}: deadlock; ${[...places].map(([p, n]) => `${n} threads wait at ${p}`).join(', ')}`);
+    return new Error(
+      `${this.entry.name}: deadlock; ${[...places].map(([p, n]) => `${n} threads wait at ${p}`).join(', ')}`,
+    );
   }
 
   /** Lets threads pass that have gathered. False when nobody could go on. */
   private release(cta: Cta): boolean {
     let any = false;
-    for (let first = 0; first < cta.threads.length; first += 32) any = this.releaseWarp(cta.threads.slice(first, first + 32)) || any;
+    for (let first = 0; first < cta.threads.length; first += 32)
+      any = this.releaseWarp(cta.threads.slice(first, first + 32)) || any;
+    for (let first = 0; first < cta.threads.length; first += 128)
+      any = this.releaseWarpgroup(cta.threads.slice(first, first + 128)) || any;
     return this.releaseBarriers(cta) || any;
+  }
+
+  private releaseWarpgroup(members: readonly Thread[]): boolean {
+    const [{ pc, waiting }] = members;
+    if (waiting?.kind !== 'warpgroup' || members.length < 128) return false;
+    if (members.some((t) => t.done || t.pc !== pc || t.waiting?.kind !== 'warpgroup')) return false;
+    this.together(pc, members, members);
+    for (const t of members) t.waiting = null;
+    return true;
+  }
+
+  /** Runs what threads have gathered for at the instruction before `pc`. */
+  private together(pc: number, members: readonly Thread[], lanes: readonly Thread[]): void {
+    try {
+      this.program[pc - 1].together?.(members, lanes);
+    } catch (e) {
+      const i = this.entry.instructions[pc - 1];
+      const message = e instanceof Error ? e.message : String(e);
+      throw new Error(
+        `${this.entry.name}, thread ${members[0].tid} and others, line ${i.line}: ${i.text}: ${message}`,
+      );
+    }
   }
 
   private releaseWarp(lanes: readonly Thread[]): boolean {
@@ -177,8 +258,13 @@ export class Machine {
       const w = t.waiting;
       if (w?.kind !== 'warp') continue;
       const members = lanes.filter((_, i) => (w.mask >>> i) & 1);
-      if (!members.every((m) => !m.done && m.waiting?.kind === 'warp' && m.pc === t.pc && m.waiting.mask === w.mask)) continue;
-      this.program[t.pc - 1].together!(members, lanes);
+      if (
+        !members.every(
+          (m) => !m.done && m.waiting?.kind === 'warp' && m.pc === t.pc && m.waiting.mask === w.mask,
+        )
+      )
+        continue;
+      this.together(t.pc, members, lanes);
       for (const m of members) m.waiting = null;
       any = true;
     }
@@ -193,8 +279,11 @@ export class Machine {
       const there = live.filter((o) => o.waiting?.kind === 'barrier' && o.waiting.barrier === w.barrier);
       // All threads of the CTA, those that have exited not counted; or as many as the instruction says.
       if (there.length < (w.count === 0 ? live.length : w.count)) continue;
-      if (there.some((o) => o.waiting!.count !== w.count)) throw new Error(`${this.entry.name}: barrier ${w.barrier} with different counts`);
-      this.program[t.pc - 1].together?.(there, cta.threads);
+      if (there.some((o) => o.waiting!.count !== w.count))
+        throw new Error(`${this.entry.name}: barrier ${w.barrier} with different counts`);
+      if (w.count !== 0 && there.length > w.count)
+        throw new Error(`${this.entry.name}: more threads than ${w.count} at barrier ${w.barrier}`);
+      this.together(t.pc, there, cta.threads);
       for (const o of there) o.waiting = null;
       return true;
     }
@@ -208,7 +297,10 @@ export class Machine {
  */
 export function runPtx(ptx: string, options: LaunchOptions): void {
   const entries = parsePtx(ptx);
-  const entry = options.entry === undefined && entries.length === 1 ? entries[0] : entries.find((e) => e.name === options.entry);
+  const entry =
+    options.entry === undefined && entries.length === 1
+      ? entries[0]
+      : entries.find((e) => e.name === options.entry);
   if (!entry) throw new Error(`no entry ${options.entry} among ${entries.map((e) => e.name).join(', ')}`);
-  new Machine(entry, options).run(options.order ?? 'forward', options.limit ?? 50_000_000);
+  new Machine(entry, options).run(options.order ?? 'forward', options.limit ?? 50_000_000, options.seed ?? 1);
 }

@@ -1,5 +1,12 @@
 // Device memory for the interpreter: separate allocations far apart, so that an address that leaves its allocation is
 // found out. New memory holds a pattern that no kernel should read.
+
+/** First byte of shared memory that variables get: the system keeps what is below. */
+export const sharedBase = 0x400;
+
+/** Generic address of the first parameter, far from any buffer. */
+export const parameterBase = 2 ** 40;
+
 export interface Allocation {
   readonly name: string;
   readonly base: number;
@@ -32,12 +39,15 @@ export class DeviceMemory {
 
   /** The allocation that holds [address, address + size), aligned. Throws a sentence otherwise. */
   locate(address: number, size: number): Allocation {
-    if (address % size !== 0) throw new Error(`address 0x${address.toString(16)} is not a multiple of ${size}`);
+    if (address % size !== 0)
+      throw new Error(`address 0x${address.toString(16)} is not a multiple of ${size}`);
     const inside = (a: Allocation): boolean => address >= a.base && address + size <= a.base + a.bytes.length;
     if (this.last && inside(this.last)) return this.last;
     const found = this.allocations.find(inside);
     if (!found) {
-      const near = this.allocations.find((a) => address >= a.base - gap / 2 && address < a.base + a.bytes.length + gap / 2);
+      const near = this.allocations.find(
+        (a) => address >= a.base - gap / 2 && address < a.base + a.bytes.length + gap / 2,
+      );
       throw new Error(
         near
           ? `out of bounds: byte ${address - near.base} of ${near.name}, which has ${near.bytes.length}`

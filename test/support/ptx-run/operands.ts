@@ -56,7 +56,11 @@ export class Code {
 
   /** Address of a variable or offset of a parameter. */
   symbol(name: string): number {
-    return this.machine.sharedVariables.get(name) ?? this.machine.parameterOffsets.get(name) ?? this.fail(`${name} is not declared`);
+    return (
+      this.machine.sharedVariables.get(name) ??
+      this.machine.parameterOffsets.get(name) ??
+      this.fail(`${name} is not declared`)
+    );
   }
 
   /** Lower 32 bits, as a signed number. */
@@ -181,7 +185,9 @@ export class Code {
     }
     const slot = this.slot(base);
     const wide = /64$/.test(this.machine.entry.registers.get((base as { name: string }).name) ?? '');
-    return wide ? (t) => (t.hi[slot] >>> 0) * 2 ** 32 + (t.lo[slot] >>> 0) + offset : (t) => (t.lo[slot] >>> 0) + offset;
+    return wide
+      ? (t) => (t.hi[slot] >>> 0) * 2 ** 32 + (t.lo[slot] >>> 0) + offset
+      : (t) => (t.lo[slot] >>> 0) + offset;
   }
 }
 

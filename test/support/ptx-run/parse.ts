@@ -5,6 +5,8 @@ export type Operand =
   | { readonly kind: 'reg'; readonly name: string }
   | { readonly kind: 'imm'; readonly value: number | bigint; readonly float: 32 | 64 | null }
   | { readonly kind: 'address'; readonly base: Operand; readonly offset: number }
+  /** A tensor map's address and coordinates, innermost first. */
+  | { readonly kind: 'tensor'; readonly base: Operand; readonly coordinates: readonly Operand[] }
   | { readonly kind: 'vector'; readonly items: readonly Operand[] }
   | { readonly kind: 'pair'; readonly first: Operand; readonly second: Operand }
   | { readonly kind: 'not'; readonly of: Operand }
@@ -29,12 +31,31 @@ export interface PtxEntry {
   /** Register name → class. */
   readonly registers: ReadonlyMap<string, string>;
   /** Shared variables: bytes, or null for the launch's dynamic memory. */
-  readonly shared: readonly { readonly name: string; readonly bytes: number | null; readonly align: number }[];
+  readonly shared: readonly {
+    readonly name: string;
+    readonly bytes: number | null;
+    readonly align: number;
+  }[];
   readonly instructions: readonly PtxInstruction[];
   readonly labels: ReadonlyMap<string, number>;
 }
 
-const bytesOfType: Record<string, number> = { u8: 1, s8: 1, b8: 1, u16: 2, s16: 2, b16: 2, u32: 4, s32: 4, b32: 4, f32: 4, u64: 8, s64: 8, b64: 8, f64: 8 };
+const bytesOfType: Record<string, number> = {
+  u8: 1,
+  s8: 1,
+  b8: 1,
+  u16: 2,
+  s16: 2,
+  b16: 2,
+  u32: 4,
+  s32: 4,
+  b32: 4,
+  f32: 4,
+  u64: 8,
+  s64: 8,
+  b64: 8,
+  f64: 8,
+};
 
 const scratch = new DataView(new ArrayBuffer(8));
 
@@ -77,15 +98,29 @@ function splitOperands(text: string): string[] {
 function parseOperand(text: string): Operand {
   if (text === '_') return { kind: 'sink' };
   if (text.startsWith('!')) return { kind: 'not', of: parseOperand(text.slice(1)) };
-  if (text.startsWith('{')) return { kind: 'vector', items: splitOperands(text.slice(1, -1)).map(parseOperand) };
+  if (text.startsWith('{'))
+    return { kind: 'vector', items: splitOperands(text.slice(1, -1)).map(parseOperand) };
   if (text.startsWith('[')) {
     const match = /^\[\s*([%$A-Za-z_][\w.$]*)\s*(?:([+-])\s*(-?\d+))?\s*\]$/.exec(text);
-    if (!match) throw new Error(`ptx-run: address ${text}`);
+    if (!match) {
+      const tensor = /^\[\s*(%\w+)\s*,\s*\{(.*)\}\s*\]$/.exec(text);
+      if (!tensor) throw new Error(`ptx-run: address ${text}`);
+      return {
+        kind: 'tensor',
+        base: parseOperand(tensor[1]),
+        coordinates: splitOperands(tensor[2]).map(parseOperand),
+      };
+    }
     const offset = match[3] === undefined ? 0 : Number(match[3]) * (match[2] === '-' ? -1 : 1);
     return { kind: 'address', base: parseOperand(match[1]), offset };
   }
   const bar = text.indexOf('|');
-  if (bar > 0) return { kind: 'pair', first: parseOperand(text.slice(0, bar)), second: parseOperand(text.slice(bar + 1)) };
+  if (bar > 0)
+    return {
+      kind: 'pair',
+      first: parseOperand(text.slice(0, bar)),
+      second: parseOperand(text.slice(bar + 1)),
+    };
   const immediate = parseImmediate(text);
   if (immediate) return immediate;
   return text.startsWith('%') ? { kind: 'reg', name: text } : { kind: 'symbol', name: text };
@@ -116,13 +151,27 @@ function parseInstruction(text: string, line: number): PtxInstruction {
   // `shared::cta` and `L1::evict` hold colons, never dots, so dots separate modifiers.
   const [opcode, ...modifiers] = mnemonic.split('.');
   const operands = space < 0 ? [] : splitOperands(rest.slice(space)).map(parseOperand);
-  return { guard: guard ? { name: guard[2], negated: guard[1] === '!' } : null, opcode, modifiers, operands, line, text };
+  return {
+    guard: guard ? { name: guard[2], negated: guard[1] === '!' } : null,
+    opcode,
+    modifiers,
+    operands,
+    line,
+    text,
+  };
 }
 
 /** Every entry of a module. Throws an Error with the line on what it does not understand. */
 export function parsePtx(text: string): PtxEntry[] {
   const entries: PtxEntry[] = [];
-  let current: { entry: PtxEntry; instructions: PtxInstruction[]; labels: Map<string, number>; registers: Map<string, string>; shared: PtxEntry['shared'][number][]; threads: [number, number, number] } | null = null;
+  let current: {
+    entry: PtxEntry;
+    instructions: PtxInstruction[];
+    labels: Map<string, number>;
+    registers: Map<string, string>;
+    shared: PtxEntry['shared'][number][];
+    threads: [number, number, number];
+  } | null = null;
   const moduleShared: PtxEntry['shared'][number][] = [];
   for (const { text: s, line } of statements(text)) {
     const entry = /^(?:\.visible\s+)?\.entry\s+([\w$]+)\s*\(([\s\S]*)\)$/.exec(s);
@@ -132,17 +181,32 @@ export function parsePtx(text: string): PtxEntry[] {
         if (!m) throw new Error(`ptx-run: line ${line}: parameter ${p}`);
         return { name: m[2], type: m[1], bytes: m[3] ? Number(m[3]) * bytesOfType[m[1]] : bytesOfType[m[1]] };
       });
-      const [instructions, labels, registers] = [[] as PtxInstruction[], new Map<string, number>(), new Map<string, string>()];
+      const [instructions, labels, registers] = [
+        [] as PtxInstruction[],
+        new Map<string, number>(),
+        new Map<string, string>(),
+      ];
       const shared = [...moduleShared];
       const threads: [number, number, number] = [1, 1, 1];
-      current = { entry: { name: entry[1], parameters, threads, registers, shared, instructions, labels }, instructions, labels, registers, shared, threads };
+      current = {
+        entry: { name: entry[1], parameters, threads, registers, shared, instructions, labels },
+        instructions,
+        labels,
+        registers,
+        shared,
+        threads,
+      };
       entries.push(current.entry);
       continue;
     }
     if (s === '{' || s === '}') continue;
     const variable = /^(?:\.extern\s+)?\.shared\s+\.align\s+(\d+)\s+\.b8\s+([\w$]+)\[(\d*)\]$/.exec(s);
     if (variable) {
-      (current?.shared ?? moduleShared).push({ name: variable[2], bytes: variable[3] === '' ? null : Number(variable[3]), align: Number(variable[1]) });
+      (current?.shared ?? moduleShared).push({
+        name: variable[2],
+        bytes: variable[3] === '' ? null : Number(variable[3]),
+        align: Number(variable[1]),
+      });
       continue;
     }
     const reqntid = /^\.reqntid\s+(\d+)(?:\s*,\s*(\d+))?(?:\s*,\s*(\d+))?$/.exec(s);
@@ -154,7 +218,8 @@ export function parsePtx(text: string): PtxEntry[] {
     if (!current) throw new Error(`ptx-run: line ${line}: ${s} outside of an entry`);
     const registers = /^\.reg\s+\.(\w+)\s+(%[\w]+)<(\d+)>$/.exec(s);
     if (registers) {
-      for (let i = 0; i < Number(registers[3]); i++) current.registers.set(`${registers[2]}${i}`, registers[1]);
+      for (let i = 0; i < Number(registers[3]); i++)
+        current.registers.set(`${registers[2]}${i}`, registers[1]);
       continue;
     }
     const named = /^\.reg\s+\.(\w+)\s+(%[\w]+(?:\s*,\s*%[\w]+)*)$/.exec(s);

@@ -43,7 +43,7 @@ const state = {
   mappers: new Map<string, (line: number, column: number) => Span | null>(),
 };
 
-export interface SessionOptions {
+export interface CollectOptions {
   readonly settings?: ReadonlyMap<string, string>;
   /** Collects what may be set; without it declarations are not recorded. */
   readonly declared?: Map<string, Setting>;
@@ -54,7 +54,7 @@ export interface SessionOptions {
  * What else `body` throws passes through with the call sites as they were when it was thrown (see `thrownAt`).
  */
 export function collecting<T>(
-  options: SessionOptions,
+  options: CollectOptions,
   body: () => T,
 ): { value: T; diagnostics: Diagnostic[] } {
   const before = { ...state };
