@@ -15,9 +15,13 @@ async function compile(name, flags) {
   const out = join(scratch, name);
   rmSync(out, { recursive: true, force: true });
   const start = performance.now();
-  const child = spawn(process.execPath, [cli, 'compile', model, '--target', 'h800', '-o', out, '--no-cache', ...flags], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const child = spawn(
+    process.execPath,
+    [cli, 'compile', model, '--target', 'h800', '-o', out, '--no-cache', ...flags],
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  );
   let peak = 0;
   const watch = setInterval(() => {
     try {
@@ -46,27 +50,41 @@ async function repeat(n, name, flags) {
   return runs;
 }
 
-console.log(`machine: ${cpus()[0].model.trim()}, ${cpus().length} cores, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, node ${process.version}`);
+console.log(
+  `machine: ${cpus()[0].model.trim()}, ${cpus().length} cores, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, node ${process.version}`,
+);
 const ptxOnly = ['--emit=ir,ptx,bundle', '--timing=json', '--log-level', 'error'];
 const cold = await repeat(5, 'cold', ptxOnly);
-console.log(`deepseek-v3 for h800 without ptxas: median ${median(cold.map((r) => r.seconds)).toFixed(2)} s, peak ${(Math.max(...cold.map((r) => r.peak)) / 2 ** 20).toFixed(0)} MiB`);
+console.log(
+  `deepseek-v3 for h800 without ptxas: median ${median(cold.map((r) => r.seconds)).toFixed(2)} s, peak ${(Math.max(...cold.map((r) => r.peak)) / 2 ** 20).toFixed(0)} MiB`,
+);
 
 const work = {};
 for (const layers of [4, 61, 610]) {
   const times = [];
-  for (let i = 0; i < 5; i++) times.push(phase((await compile(`l${layers}`, [...ptxOnly, '--set', `layers=${layers}`])).out, 'compile'));
+  for (let i = 0; i < 5; i++)
+    times.push(
+      phase((await compile(`l${layers}`, [...ptxOnly, '--set', `layers=${layers}`])).out, 'compile'),
+    );
   work[layers] = median(times);
 }
 console.log(
-  `passes and emit: ${Object.entries(work).map(([l, ms]) => `${l} layers ${ms.toFixed(0)} ms`).join(', ')}; 610 over 4: ${(work[610] / work[4]).toFixed(2)}`,
+  `passes and emit: ${Object.entries(work)
+    .map(([l, ms]) => `${l} layers ${ms.toFixed(0)} ms`)
+    .join(', ')}; 610 over 4: ${(work[610] / work[4]).toFixed(2)}`,
 );
-const names = (layers) => readdirSync(join(scratch, `l${layers}/kernels`)).sort().join();
+const names = (layers) =>
+  readdirSync(join(scratch, `l${layers}/kernels`))
+    .sort()
+    .join();
 console.log(`kernel hashes of 4 and 610 layers equal: ${names(4) === names(610) ? 'yes' : 'no'}`);
 
 const dumps = join(scratch, 'ir');
 await compile('dumped', [...ptxOnly, `--dump-dir=${dumps}`]);
 const sizes = readdirSync(dumps).map((f) => statSync(join(dumps, f)).size);
-console.log(`IR text: ${sizes.length} dumps, ${(sizes.reduce((a, b) => a + b, 0) / 1024).toFixed(0)} KiB in all, largest ${(Math.max(...sizes) / 1024).toFixed(0)} KiB`);
+console.log(
+  `IR text: ${sizes.length} dumps, ${(sizes.reduce((a, b) => a + b, 0) / 1024).toFixed(0)} KiB in all, largest ${(Math.max(...sizes) / 1024).toFixed(0)} KiB`,
+);
 
 if (spawnSync('ptxas', ['--version']).status === 0) {
   const [full] = await repeat(1, 'full', ['--timing=json', '--log-level', 'error']);

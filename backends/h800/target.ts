@@ -24,9 +24,15 @@ export const h800Target: Target = {
     const gemm = chooseFp8Gemm(f, module);
     if (typeof gemm !== 'string') return gemm;
     if (f.body.some((op) => op.op === 'attention'))
-      return { family: 'attention', settings: {}, why: 'plain online softmax: fast attention is a later family' };
+      return {
+        family: 'attention',
+        settings: {},
+        why: 'plain online softmax: fast attention is a later family',
+      };
     if (isRouting(f)) return { family: 'routing', settings: {}, why: 'one of the routing and state kernels' };
-    const why = has(f, contractions) ? `tiled FFMA contraction: ${gemm}` : 'pointwise ops, row reductions and views';
+    const why = has(f, contractions)
+      ? `tiled FFMA contraction: ${gemm}`
+      : 'pointwise ops, row reductions and views';
     return { family: 'loops', settings: {}, why };
   },
 

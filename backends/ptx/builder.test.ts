@@ -110,7 +110,7 @@ test('operands print as PTX writes them', () => {
     }),
   ).toEqual([
     'fma.rn.f32 %f0, %f1, 0fBF000000, %f2;',
-    'ld.shared.v4.f32 {%f0, %f1, %f2, %f3}, [%r0-16];',
+    'ld.shared.v4.f32 {%f0, %f1, %f2, %f3}, [%r0+-16];',
     'cvt.rn.satfinite.e4m3x2.f32 %h0, %f1, %f0;',
     'mov.b64 %bd0, {%b0, %b1};',
     'mov.b64 {%b0, %b1}, %bd0;',
@@ -203,3 +203,8 @@ test('two kernels of one module share files but not names', () => {
   expect(m.toString()).toMatch(/\.file 1 "first\.ts"\n\.file 2 "second\.ts"[^]*\.loc 1 1 1[^]*\.loc 2 1 1/);
   expect(() => m.kernel('first', { threads: 32 }, () => {})).toThrow('two kernels are called first');
 });
+
+test('a negative offset is spelled as ptxas reads it', () =>
+  expect(build((k) => k.ld.global.f32(k.reg('f32', 'f'), at(k.reg('u64', 'a'), -32)))).toMatch(
+    /ld\.global\.f32 %f\d*, \[%a\d*\+-32\];/,
+  ));

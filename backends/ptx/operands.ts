@@ -167,7 +167,8 @@ function showSingle(operand: Exclude<Operand, number | bigint | readonly Reg[]>)
       return operand.name;
     case 'address': {
       const { base, offset } = operand;
-      return offset === 0 ? `[${base.name}]` : `[${base.name}${offset < 0 ? '' : '+'}${offset}]`;
+      // PTX has no minus here: a negative offset is `+-32`.
+      return offset === 0 ? `[${base.name}]` : `[${base.name}+${offset}]`;
     }
     case 'tensor': {
       const coordinates = operand.coordinates.map((c) => showOperand(c));

@@ -60,11 +60,13 @@ export function componentsOf(type: Type, module: Module): readonly BufferCompone
       const declared = module.states.find((s) => s.name === type.state);
       if (!declared) throw new Error(`componentsOf: state ${type.state} is not declared`);
       const front = type.count === null ? [] : [constant(type.count)];
-      return declared.fields.map((f) => ({
-        component: f.name,
-        dtype: f.type.dtype,
-        shape: [...front, ...f.type.dims.map(extent)],
-      }));
+      const inFront = (c: BufferComponent): BufferComponent => ({ ...c, shape: [...front, ...c.shape] });
+      return declared.fields.flatMap(({ name, type: t }) => [
+        inFront(of(name, t.dtype, t.dims)),
+        ...t.scales.map((level, i) =>
+          inFront(of(`${name}.scale${i}`, scaleDtype(level.format), scaleDims(t, level))),
+        ),
+      ]);
     }
   }
 }

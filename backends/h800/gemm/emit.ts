@@ -23,7 +23,8 @@ interface Fp8Gemm {
 /** Recognises the function, or says in one sentence why it is not one that the tile kernel takes. */
 function recognise(f: Function, module: Module): Fp8Gemm | string {
   const [op, ...more] = f.body;
-  if (!op || more.length > 0 || (op.op !== 'matmul' && op.op !== 'grouped_matmul')) return 'not a single matmul';
+  if (!op || more.length > 0 || (op.op !== 'matmul' && op.op !== 'grouped_matmul'))
+    return 'not a single matmul';
   const [x, w] = op.operands.map((v) => v.type as TensorType);
   const out = op.results[0].type as TensorType;
   const grouped = op.op === 'grouped_matmul';
@@ -99,7 +100,9 @@ export function emitFp8Gemm(f: Function, module: Module): EmittedKernel {
 /** The kernel's own names for its operands, as buffers of the function's values. */
 function parameterOf(p: TileParameter, gemm: Fp8Gemm, f: Function, rows: Extent): KernelParameter {
   const [x, w, routing] = gemm.op.operands.map((v) => v.name);
-  const buffers: Readonly<Record<string, { readonly value: string; readonly component: string; readonly offset?: number }>> = {
+  const buffers: Readonly<
+    Record<string, { readonly value: string; readonly component: string; readonly offset?: number }>
+  > = {
     a: { value: x, component: 'data' },
     b: { value: w, component: 'data' },
     out: { value: f.results[0].name, component: 'data' },
