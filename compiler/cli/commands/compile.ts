@@ -37,6 +37,13 @@ export async function compile(session: Session, path: string, options: CompileOp
   const observer = new PassObserver(options, all, terminal, timings);
   const target = await loadTarget(options.target);
   const emit: ReadonlySet<EmitKind> = new Set(options.emit ?? emitKinds);
+  if (options.emit?.includes('host'))
+    terminal.report({
+      code: 'emit/no-host-program',
+      severity: 'warning',
+      message: 'this version of dsvc writes no host program: --emit=host adds nothing',
+      fix: 'leave host out; plan/ and kernels/ hold what a host needs',
+    });
   // Looked for first: a tool that --require misses should not cost a compilation.
   const wantsCubins =
     options.compileTo === undefined && (emit.has('cubin') || options.resourceUsage === true);
