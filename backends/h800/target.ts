@@ -4,8 +4,7 @@ import type { EmittedKernel } from '../../ir/plan.ts';
 import type { KernelChoice, Target } from '../../ir/target.ts';
 import { emitAttention } from './attention/index.ts';
 import { chooseFp8Gemm, emitFp8Gemm } from './gemm/emit.ts';
-import { emitContraction } from './loops/contraction.ts';
-import { emitNestedLoops } from './loops/index.ts';
+import { emitLoops } from './loops/index.ts';
 import { emitRouting, isRouting } from './routing/index.ts';
 
 /** Memory of one H800 SXM, as its driver reports it (facts: 84,943,110,144 bytes). */
@@ -48,12 +47,12 @@ function emitFamily(family: string, f: Function, module: Module): EmittedKernel 
   switch (family) {
     case 'gemm':
       // Without settings the function was never chosen for: loops compute the same.
-      return f.attributes.bm === undefined ? emitContraction(f, module) : emitFp8Gemm(f, module);
+      return f.attributes.bm === undefined ? emitLoops(f, module) : emitFp8Gemm(f, module);
     case 'attention':
       return emitAttention(f, module);
     case 'routing':
       return emitRouting(f, module);
     default:
-      return has(f, contractions) ? emitContraction(f, module) : emitNestedLoops(f, module);
+      return emitLoops(f, module);
   }
 }

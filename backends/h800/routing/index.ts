@@ -4,7 +4,7 @@ import { tensorOf } from '../../../ir/loops/components.ts';
 import type { Function, Module, Op, Value } from '../../../ir/module.ts';
 import { opDefinition } from '../../../ir/ops/index.ts';
 import type { EmittedKernel } from '../../../ir/plan.ts';
-import { emitRoute } from '../loops/route.ts';
+import { emitRoute } from './route.ts';
 import { combinable, emitCombineTokens } from './combine.ts';
 import { emitCumsum, summable } from './cumsum.ts';
 import { emitCacheAppend, emitCopy, emitGroupTokens, emitSlotWeights, movable } from './move-rows.ts';

@@ -1,8 +1,8 @@
 // The second half of `route`: from every token's experts to slots grouped by expert, by one CTA.
 import type { Kernel } from '../../ptx/builder.ts';
 import { at, special, type Reg } from '../../ptx/operands.ts';
-import type { KernelContext } from './context.ts';
-import { forEach } from './control.ts';
+import type { KernelContext } from '../loops/context.ts';
+import { forEach } from '../loops/control.ts';
 
 export const everyLane = 0xffffffff;
 

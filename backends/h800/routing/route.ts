@@ -10,9 +10,9 @@ import type { EmittedKernel } from '../../../ir/plan.ts';
 import type { RoutingType } from '../../../ir/types.ts';
 import type { Kernel } from '../../ptx/builder.ts';
 import { at, special, type Reg } from '../../ptx/operands.ts';
-import { multiprocessors, writeKernel, type KernelContext } from './context.ts';
-import { Emitter } from './emit.ts';
-import { forEach } from './control.ts';
+import { multiprocessors, writeKernel, type KernelContext } from '../loops/context.ts';
+import { Emitter } from '../loops/emit.ts';
+import { forEach } from '../loops/control.ts';
 import { everyLane, SlotWriter, type Rule } from './route-slots.ts';
 
 function ruleOf(op: Op, module: Module): Rule {
