@@ -178,7 +178,7 @@ function fitWarning(report: Report, target: Target): readonly Diagnostic[] {
       severity: 'warning',
       message: `${report.model} needs ${gib(report.peakBytes)} and one ${target.name} has ${gib(target.memoryBytes)}`,
       label: `weights ${gib(weights)}, caches ${gib(states)}, activations ${gib(arena)}`,
-      fix: 'declare parallel({ … }) to spread it over devices, or lower the bounds of tokens and cached with --set',
+      fix: 'lower the bounds of tokens and cached with --set; a plan for several devices is still to come',
     },
   ];
 }

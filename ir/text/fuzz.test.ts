@@ -244,11 +244,8 @@ test.each<[string, string]>([
     `${inside}${Array.from({ length: 12_000 }, (_, i) => `%v${i} = neg %w${i} : f32[4]`).join('\n')}`,
   ],
   ['one long operand list', `${inside}%y = concat ${fill('%x, ')}%x {axis = 0} : f32[4]`],
-])('300 KB of %s take less than a second', (_, text) => {
-  parseModule(inside, 'warm.dsir');
-  const start = performance.now();
+])('300 KB of %s end in errors at places in the text', (_, text) => {
   check(text);
-  expect(performance.now() - start).toBeLessThan(1000);
 });
 
 /** Copies of the fixture's functions under other names, until the text has a megabyte. */
@@ -261,36 +258,18 @@ function megabyte(): Module {
   return { ...module!, functions };
 }
 
-test('a megabyte prints, parses and verifies in a fraction of a second', () => {
-  const module = megabyte();
-  const best = (run: () => unknown): number => {
-    // The best of five: the machine may be busy with other tests.
-    const times = [0, 1, 2, 3, 4].map(() => {
-      const start = performance.now();
-      run();
-      return performance.now() - start;
-    });
-    return Math.min(...times);
-  };
-  let text = '';
-  expect(best(() => (text = printModule(module)))).toBeLessThan(500);
+test('a megabyte round-trips and verifies', () => {
+  const text = printModule(megabyte());
   expect(text.length).toBeGreaterThan(1_000_000);
-  let parsed: Module | null = null;
-  expect(best(() => (parsed = parseModule(text, 'large.dsir').module))).toBeLessThan(500);
-  expect(best(() => expect(verifyModule(parsed!)).toEqual([]))).toBeLessThan(500);
+  const { module } = parseModule(text, 'large.dsir');
+  expect(verifyModule(module!)).toEqual([]);
+  expect(printModule(module!)).toBe(text);
 });
 
-test('time grows with the length: one function of many ops', () => {
-  const text = (ops: number): string =>
-    `dsir 1\nmodule @m {\n  block @f(%x0: f32[4]) -> () {\n${Array.from({ length: ops }, (_, i) => `    %x${i + 1} = add %x${i}, %x${i} : f32[4]\n`).join('')}    return\n  }\n}\n`;
-  const time = (ops: number): number => {
-    const source = text(ops);
-    const start = performance.now();
-    const { module } = parseModule(source, 'x.dsir');
-    expect(verifyModule(module!)).toEqual([]);
-    return performance.now() - start;
-  };
-  time(2000);
-  // Eight times the ops: a quadratic step would take 64 times as long.
-  expect(time(16_000)).toBeLessThan(30 * Math.max(time(2000), 5));
+test('one function of very many ops', () => {
+  const ops = 16_000;
+  const text = `dsir 1\nmodule @m {\n  block @f(%x0: f32[4]) -> () {\n${Array.from({ length: ops }, (_, i) => `    %x${i + 1} = add %x${i}, %x${i} : f32[4]\n`).join('')}    return\n  }\n}\n`;
+  const { module } = parseModule(text, 'x.dsir');
+  expect(verifyModule(module!)).toEqual([]);
+  expect(module!.functions[0].body.length).toBe(ops);
 });

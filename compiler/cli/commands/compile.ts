@@ -44,10 +44,11 @@ export async function compile(session: Session, path: string, options: CompileOp
       message: 'this version of dsvc writes no host program: --emit=host adds nothing',
       fix: 'leave host out; plan/ and kernels/ hold what a host needs',
     });
-  // Looked for first: a tool that --require misses should not cost a compilation.
   const wantsCubins =
     options.compileTo === undefined && (emit.has('cubin') || options.resourceUsage === true);
-  const ptxas = wantsCubins ? await ptxasOrWarning(options.require.includes('cubin'), terminal) : null;
+  const required = options.require.includes('cubin');
+  // Looked for first: a tool that --require misses should not cost a compilation.
+  if (wantsCubins && required) await ptxasOrWarning(required, terminal);
 
   const start = await timings.phase('load and trace', () => readStart(session, path, options));
   const module = keepEntries(start, options.entry);
@@ -83,6 +84,8 @@ export async function compile(session: Session, path: string, options: CompileOp
   });
   for (const d of compiled.diagnostics) terminal.report(d);
 
+  // Said only now: whose model does not compile has other worries than a missing tool.
+  const ptxas = wantsCubins ? await ptxasOrWarning(required, terminal) : null;
   const assemble = ptxas !== null && !options.dryRun;
   const cubins = assemble
     ? await timings.phase('ptxas', () => makeCubins(compiled.kernels, ptxas, options, terminal))
