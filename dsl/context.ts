@@ -37,6 +37,8 @@ const state = {
   sites: [] as Site[],
   frames: [] as Frame[],
   sink: null as Diagnostic[] | null,
+  /** A reported mistake made a NaN: later ones are probably the same. */
+  nan: false,
   settings: new Map<string, string>() as ReadonlyMap<string, string>,
   declared: null as Map<string, Setting> | null,
   /** Files that were rewritten: from a place in what runs to a place in what the author wrote. */
@@ -63,6 +65,7 @@ export function collecting<T>(
     sites: [],
     frames: [],
     sink: diagnostics,
+    nan: false,
     settings: options.settings ?? before.settings,
     declared: options.declared ?? before.declared,
   });
@@ -154,6 +157,11 @@ export function report(
 
 /** Mistakes collected so far. */
 export const mistakeCount = (): number => state.sink?.length ?? 0;
+
+/** Notes that a reported mistake gave NaN where the author meant a number. */
+export const noteNaN = (): void => void (state.nan = true);
+/** True when a NaN follows from a mistake that was reported. */
+export const nanReported = (): boolean => state.nan && mistakeCount() > 0;
 
 /** What `--set` says for a name, or undefined. */
 export const settingOf = (name: string): string | undefined => state.settings.get(name);

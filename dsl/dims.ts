@@ -1,7 +1,15 @@
 // Dims and options as an author declares them. Each `dim` and `option` can be changed with `--set name=value`.
 import type { Dim, NamesOf, Product, Sum } from './axes.ts';
-import { currentSpan, declareSetting, report, settingOf } from './context.ts';
+import { currentSpan, declareSetting, nanReported, report, settingOf } from './context.ts';
+import { toPrimitive } from './operators.ts';
 import { describe } from './words.ts';
+
+/** A finished dim. Its conversion is not enumerable: copies and comparisons of dims see plain data. */
+function frozen<D extends Dim>(d: D): D {
+  const convert = (hint: string): string | number =>
+    toPrimitive(hint, 'dims', () => `dim '${d.name}'`, `compute with its size: ${d.name}.size`);
+  return Object.freeze(Object.defineProperty(d, Symbol.toPrimitive, { value: convert }));
+}
 
 /** Names with a meaning of their own: the run-time axes of every entry. */
 export const reservedDims = ['tokens', 'keys', 'sequences', 'outputs', 'cached', 'batch'] as const;
@@ -21,6 +29,7 @@ function checkName(what: string, name: unknown): void {
 /** A whole number from 1 up, or a reported mistake and 1. */
 export function checkSize(what: string, size: unknown, setBy?: string): number {
   if (typeof size === 'number' && Number.isSafeInteger(size) && size >= 1) return size;
+  if (Number.isNaN(size) && nanReported()) return 1;
   report({
     code: 'dsl/bad-size',
     message: `${what} must be a whole number from 1 up`,
@@ -66,15 +75,15 @@ export function dim<const N extends string>(name: N, size: number): Dim<N, 'stat
     settingOf(name) === undefined ? undefined : `${name}=${settingOf(name)}`,
   );
   declareSetting({ name, kind: 'dim', declared: size, value, at: currentSpan() });
-  return Object.freeze({ name, kind: 'static', size: value });
+  return frozen({ name, kind: 'static', size: value });
 }
 
 /** A dim whose size follows from others and cannot be set by itself. */
 export const derivedDim = <const N extends string>(name: N, size: number): Dim<N, 'static'> =>
-  Object.freeze({ name, kind: 'static', size });
+  frozen({ name, kind: 'static', size });
 
 const symbolicDim = <const N extends string>(name: N): Dim<N, 'symbolic'> =>
-  Object.freeze({ name, kind: 'symbolic', size: null });
+  frozen({ name, kind: 'symbolic', size: null });
 
 /** Tokens of one call: of all sequences, laid one after the other. */
 export const tokens = symbolicDim('tokens');
@@ -117,7 +126,7 @@ export function sum<const N extends string, const D extends readonly Dim<string,
 ): Sum<N, NamesOf<D>> {
   checkParts('sum', name, parts);
   const size = parts.reduce((n, p) => n + (p?.size ?? 1), 0);
-  return Object.freeze({ name, kind: 'static', size, parts }) as unknown as Sum<N, NamesOf<D>>;
+  return frozen({ name, kind: 'static', size, parts }) as unknown as Sum<N, NamesOf<D>>;
 }
 
 /** One axis made of several merged row-major: `product('heads*v', heads, v)`. `merge` makes it, `unmerge` takes it apart. */
@@ -127,7 +136,7 @@ export function product<const N extends string, const D extends readonly Dim<str
 ): Product<N, NamesOf<D>> {
   checkParts('product', name, factors);
   const size = factors.reduce((n, p) => n * (p?.size ?? 1), 1);
-  return Object.freeze({ name, kind: 'static', size, factors }) as unknown as Product<N, NamesOf<D>>;
+  return frozen({ name, kind: 'static', size, factors }) as unknown as Product<N, NamesOf<D>>;
 }
 
 /**

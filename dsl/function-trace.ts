@@ -33,6 +33,8 @@ export class ModuleTrace {
   readonly dims: DimDeclaration[] = [];
   readonly states: StateDeclaration[] = [];
   readonly functions: Function[] = [];
+  /** Results of a traced function that look into a cache, each with the place of that cache's argument. */
+  readonly viewsReturned = new WeakMap<Function, readonly View[]>();
   private readonly functionNames = new Map<string, number>();
 
   constructor(parts: {
@@ -74,6 +76,24 @@ export class ModuleTrace {
   }
 }
 
+/** No number of a model is NaN: it comes from arithmetic on something else, and would spread without a word. */
+function refuseNaN(op: string, key: string, value: unknown): void {
+  const at = Array.isArray(value) ? value.findIndex((v) => Number.isNaN(v)) : -1;
+  if (!Number.isNaN(value) && at < 0) return;
+  mistake({
+    code: 'dsl/not-a-number',
+    message: op === 'const' ? 'a constant is NaN' : `${op}: ${key} is NaN`,
+    ...(at < 0 ? {} : { label: `number ${at} of the list` }),
+    fix: 'look at the arithmetic that gives it: undefined and texts become NaN',
+  });
+}
+
+/** Result `result` looks into the state that argument `argument` brings in. */
+interface View {
+  readonly result: number;
+  readonly argument: number;
+}
+
 /** One function being traced. */
 export class FunctionTrace implements Owner {
   readonly module: ModuleTrace;
@@ -86,6 +106,10 @@ export class FunctionTrace implements Owner {
   }[] = [];
   private readonly declarations: (ParameterDeclaration & { readonly value: NamedLater })[] = [];
   private readonly hints = new Map<NamedLater, string>();
+  /** What was read from a cache, and the version of the cache that it looks into: there is one buffer for all. */
+  private readonly views = new Map<NamedLater, { readonly version: NamedLater; readonly at: Span }>();
+  /** Where each older version of a cache was updated. */
+  private readonly updated = new Map<NamedLater, Span>();
   readonly states: StateHandle[] = [];
   /** Ragged dims that a routing of this function defines. */
   readonly slots = new Set<string>();
@@ -110,7 +134,7 @@ export class FunctionTrace implements Owner {
     );
   }
 
-  /** Appends an op. Throws OpProblem. */
+  /** Appends an op. Throws OpProblem; Mistake when an operand looks into rows that were overwritten since. */
   op(
     name: string,
     operands: readonly NamedLater[],
@@ -118,11 +142,54 @@ export class FunctionTrace implements Owner {
     declared: readonly Type[] | null,
     hint = name,
   ): readonly NamedLater[] {
+    for (const v of operands) this.refuseStale(name, v);
+    for (const [key, value] of Object.entries(attributes)) refuseNaN(name, key, value);
     const inferred = inferOp(name, operands as readonly Value[], attributes, declared, this.module.context);
     const results = inferred.types.map((type): NamedLater => ({ name: '', type, source: 'result' }));
     const op: Op = { op: name, operands, attributes: inferred.attributes, results, span: currentSpan() };
     this.ops.push({ op, results, hint });
+    this.follow(op);
     return results;
+  }
+
+  /** Where a value was read from a cache and where that was updated since; null for a value that is still good. */
+  staleness(value: NamedLater): { readonly read: Span; readonly updated: Span } | null {
+    const view = this.views.get(value);
+    const updated = view && this.updated.get(view.version);
+    return view && updated ? { read: view.at, updated } : null;
+  }
+
+  private refuseStale(op: string, value: NamedLater): void {
+    const stale = this.staleness(value);
+    if (stale)
+      mistake({
+        code: 'dsl/cache-read-after-update',
+        message: `${op} uses rows of a cache that was updated after they were read`,
+        label: `${showType(value.type)} is a view of the cache, not a copy`,
+        fix: 'use the rows before the next update of this cache, or declare a second cache',
+        from: [
+          { what: 'the rows come from here', at: stale.read },
+          { what: 'the cache is updated here', at: stale.updated },
+        ],
+      });
+  }
+
+  /** Notes which results look into a cache, and which version of a cache an op replaces. */
+  private follow({ op, operands, results, attributes, span }: Op): void {
+    const before = operands.filter((v) => v.type.kind === 'state');
+    if (before.length === 0) return;
+    const after = results.filter((v) => v.type.kind === 'state');
+    for (const [i] of after.entries()) this.updated.set(before[i], span);
+    const look = (result: NamedLater, version: NamedLater): void =>
+      void this.views.set(result, { version, at: span });
+    if (op === 'cache_read') for (const r of results) look(r, before[0]);
+    if (op === 'remember') for (const r of results) if (r.type.kind !== 'state') look(r, after[0]);
+    if (typeof attributes.callee !== 'string') return;
+    // What a block gives of its cache looks into the cache as the block leaves it.
+    for (const { result, argument } of this.module.viewsReturned.get(
+      this.module.context.callee(attributes.callee),
+    ) ?? [])
+      look(results[result], after[before.indexOf(operands[argument])]);
   }
 
   /** A handle on a value made just now. */
@@ -192,7 +259,7 @@ export class FunctionTrace implements Owner {
     for (const a of this.args) a.value.name = names.fresh(a.hint);
     for (const { results, hint } of this.ops)
       for (const r of results) r.name = names.fresh(this.hints.get(r) ?? this.stateName(r) ?? hint);
-    return {
+    const fn: Function = {
       kind: parts.kind,
       name: parts.name,
       arguments: this.args.map(({ value, inout }) => ({ value, inout })),
@@ -203,6 +270,14 @@ export class FunctionTrace implements Owner {
       attributes: {},
       span: parts.span,
     };
+    const finals = fn.arguments.flatMap((a, i) => (a.inout ? [i] : []));
+    const views = parts.results.flatMap((r, result) => {
+      const version = this.views.get(r)?.version;
+      const i = version ? parts.finals.indexOf(version) : -1;
+      return i < 0 ? [] : [{ result, argument: finals[i] }];
+    });
+    if (views.length > 0) this.module.viewsReturned.set(fn, views);
+    return fn;
   }
 
   /** New values of a state are named after its argument: `%cache.1`. */

@@ -11,6 +11,17 @@ const inLayer: [name: string, body: string, before?: string][] = [
   ['a dtype that does not exist', `  return cast(x, 'b16');`],
   ['an axis twice', `  return sumOver(linear(x, tokens, 'twice'), tokens);`],
   ['no tensor', `  return add(x, mul(x, undefined));`],
+  ['an operator on a tensor', `  return mul(x, x * 2);`],
+  ['a sum with an operator', `  return rmsNorm(x + x, 'norm');`],
+  ['a comparison of a tensor', `  if (x > 0) return neg(x);\n  return x;`],
+  ['an operator on a cache', `  return mul(x, cache * 2);`],
+  [
+    'an operator on a dim',
+    `  return add(x, sumOver(linear(x, half, 'up'), half));`,
+    `const half = dim('half', hidden / 2);`,
+  ],
+  ['a constant that is NaN', `  return mul(x, Number('two'));`],
+  ['a table with a NaN', `  return mul(x, table([1, NaN], [dim('two', 2)]));`],
   ['no dim', `  return linear(x, 64, 'q');`],
   [
     'rows that attention does not look along',
@@ -28,6 +39,36 @@ const inLayer: [name: string, body: string, before?: string][] = [
   [
     'a field that is missing',
     `  const q = linear(x, [heads, length], 'q');\n  remember(cache, { k: q }, at);\n  return x;`,
+  ],
+  [
+    'rows read before a second update of their cache',
+    `  const q = linear(x, [heads, length], 'q');
+  const first = remember(cache, { k: q, v: q }, at);
+  const p = linear(x, [heads, length], 'p');
+  const second = remember(cache, { k: p, v: p }, at);
+  return add(x, linear(attention({ q, k: first.k, v: second.v, at }), hidden, 'o', { from: [heads, length] }));`,
+  ],
+  [
+    'rows of a cache that a block updates later',
+    `  const seen = inner(x, at, cache);
+  inner(x, at, cache);
+  attention({ q: linear(x, [heads, length], 'p'), k: seen.k, v: seen.v, at });
+  return x;`,
+    `const inner = block('inner', (x: Tensor<['tokens', 'hidden']>, at: Positions, cache: Cache<typeof rows>) => {
+  const q = linear(x, [heads, length], 'q');
+  return remember(cache, { k: q, v: q }, at);
+});`,
+  ],
+  [
+    'rows returned after an update of their cache',
+    `  inner(x, at, cache);
+  return x;`,
+    `const inner = block('inner', (x: Tensor<['tokens', 'hidden']>, at: Positions, cache: Cache<typeof rows>) => {
+  const q = linear(x, [heads, length], 'q');
+  const seen = cacheRead(cache, 'k');
+  cacheAppend(cache, { k: q, v: q }, at);
+  return seen;
+});`,
   ],
   ['scores in bf16', `  route(sigmoid(linear(x, experts, 'gate')), { top: 2 });\n  return x;`],
   [
@@ -71,6 +112,7 @@ const inLayer: [name: string, body: string, before?: string][] = [
   ],
   ['a layer that changes its carry', `  return linear(x, ff, 'up');`],
   ['a layer that returns nothing', `  linear(x, ff, 'up');`],
+  ['a layer with a cache that returns a number', `  return 3;`],
   ['code that throws', `  const options = undefined;\n  return options.hidden;`],
   ['an expression over several lines', `  return add(\n    x,\n    linear(x, ff, 'up'),\n  );`],
   ['an op that a helper calls', `  return helper(x);`, `const helper = (y) => sumOver(y, heads);`],
@@ -174,6 +216,33 @@ const mix = block('mix', (x: X) => mul(linear(x, ff, 'up'), x));`,
     ['dsl/no-such-axis', 7, ['in attend, called here', 'in layer, called here']],
     ['dsl/axes-differ', 8, ['in mix, called here', 'in layer, called here']],
   ]);
+});
+
+test('text of tensors, caches and dims is no mistake', async () => {
+  const body =
+    '  if (`${x} ${cache} ${hidden}` !== String(x) + " cache rows dim \'hidden\'") throw new Error(`${x} ${cache}`);\n  return x;';
+  expect(await complaints(around(body))).toBe('');
+});
+
+const twoRepeats = (first: string, second: string, body: string): string =>
+  around(body).replace(
+    'head(repeat(2, layer, embedding(ids, vocab, hidden), at, caches), at, vocab)',
+    `{
+    const h = repeat(${first}, layer, embedding(ids, vocab, hidden), at, caches);
+    return head(repeat(${second}, layer, h, at, caches), at, vocab);
+  }`,
+  );
+const fill = `  const q = linear(x, [heads, length], 'q');\n  cacheAppend(cache, { k: q, v: q }, at);\n  return x;`;
+
+test('two repeats over the same layers of a cache', async () => {
+  expect(await complaints(twoRepeats('range(0, 2)', 'range(1, 2)', fill))).toMatchSnapshot();
+});
+
+test('repeats over layers of their own, or that only read, share a cache', async () => {
+  expect(await complaints(twoRepeats('range(0, 1)', 'range(1, 2)', fill))).toBe('');
+  expect(
+    await complaints(twoRepeats('range(0, 2)', 'range(0, 2)', `  cacheRead(cache, 'k');\n  return x;`)),
+  ).toBe('');
 });
 
 test('mistakes of one block come together, and do not cascade', async () => {

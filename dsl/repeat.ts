@@ -4,7 +4,7 @@ import type { Axes, Dim, Tensor } from './axes.ts';
 import type { Block } from './block.ts';
 import { derivedDim } from './dims.ts';
 import type { Cache, CacheDeclaration, Caches } from './ops/state.ts';
-import { report } from './context.ts';
+import { currentSpan, report } from './context.ts';
 import { poison, StateHandle, TensorHandle, type AnyHandle } from './tensor.ts';
 import { attempt, mistake, refusePoison, type FunctionTrace } from './trace.ts';
 import {
@@ -166,6 +166,7 @@ function repeatBlock(
   // What it would have given is unknown: the carry goes on, so that later blocks are looked at too.
   else return carry;
   if (over.start === over.stop) return skipped(definition, carries, carry, traced);
+  checkShared(over, operands, traced);
   const { start, stop, prefix } = over;
   const attributes = { callee: traced.fn.name, start, stop, prefix, modes: operands.map((o) => o.mode) };
   const layers: Dim = derivedDim('layers', stop - start);
@@ -221,15 +222,52 @@ function checkCounts({ start, stop }: Range, operands: readonly { handle: AnyHan
   }
 }
 
+/**
+ * Refuses a second repeat that updates layers of a cache which another repeat of this function updates: the rows of
+ * one would overwrite the other's. Reading what another repeat left is fine. A cache with as many layers as the repeat
+ * runs is counted from 0, a longer one by the layers' numbers.
+ */
+function checkShared(
+  { start, stop }: Range,
+  operands: readonly { handle: AnyHandle; mode: Mode }[],
+  traced: Traced,
+): void {
+  const inout = traced.fn.arguments.filter((a) => a.inout);
+  for (const [i, { handle, mode }] of operands.entries()) {
+    if (mode !== 'indexed' || !(handle instanceof StateHandle) || handle.count === null) continue;
+    const argument = traced.fn.arguments[i];
+    if (traced.fn.finals[inout.indexOf(argument)] === argument.value) continue;
+    const first = handle.count < stop ? 0 : start;
+    const [from, to] = [first, first + stop - start];
+    const other = handle.layersUpdated.find((l) => l.from < to && from < l.to);
+    if (other)
+      mistake({
+        code: 'dsl/cache-layers-shared',
+        message: `two repeats update the same layers of the cache ${handle.state}: one would overwrite the other's rows`,
+        label: `layers ${from} to ${to - 1} here, ${other.from} to ${other.to - 1} before`,
+        fix: 'give the repeats ranges that do not overlap, or each its own perLayer',
+        from: [{ what: 'updated before by this repeat', at: other.at }],
+      });
+    handle.layersUpdated.push({ from, to, at: currentSpan() });
+  }
+}
+
 function checkCarry(definition: Definition, carries: readonly AnyHandle[], traced: Traced): void {
   for (const [i, c] of carries.entries()) {
     const next = traced.results[i];
-    const shown = (h: AnyHandle | undefined): string => (h ? signature(h) : 'nothing');
-    if (next && shown(next) === shown(c)) continue;
+    if (!next)
+      mistake({
+        code: 'dsl/carry-differs',
+        message: `layer '${definition.name}' returns ${traced.results.length === 0 ? describe(traced.result?.value) : `${traced.results.length} tensors`}, and must return the next value of what it is carried`,
+        label: `it should return ${carries.map(signature).join(', ')}`,
+        fix: 'end the layer with return and the residual stream, as in: return add(x, y)',
+        from: [{ what: `${definition.name} is declared here`, at: definition.declaredAt }],
+      });
+    if (signature(next) === signature(c)) continue;
     mistake({
       code: 'dsl/carry-differs',
       message: `a layer must give back what it is carried: '${definition.name}' changes its type`,
-      label: `it takes ${shown(c)} and gives ${shown(next)}`,
+      label: `it takes ${signature(c)} and gives ${signature(next)}`,
       fix: 'return the residual stream with its own axes and dtype',
       from: [{ what: `${definition.name} is declared here`, at: definition.declaredAt }],
     });

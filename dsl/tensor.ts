@@ -12,6 +12,8 @@ import {
   type Type,
 } from '../ir/types.ts';
 import type { Axes, Dim, Tensor } from './axes.ts';
+import { noteNaN } from './context.ts';
+import { toPrimitive } from './operators.ts';
 
 /** A value whose name is still open: the author's variable name arrives after the call that makes it. */
 export interface NamedLater {
@@ -38,6 +40,14 @@ export abstract class Handle {
   }
   toString(): string {
     return showType(this.value.type);
+  }
+  [Symbol.toPrimitive](hint: string): string | number {
+    return toPrimitive(
+      hint,
+      this instanceof TensorHandle ? 'tensors' : 'values of the traced model',
+      () => this.toString(),
+      'write mul(x, y), add(x, y), gt(x, y), select(c, x, y), …; as text it is String(x)',
+    );
   }
 }
 
@@ -92,12 +102,25 @@ export class StateHandle {
   readonly fields: CacheFields;
   readonly owner: Owner;
   latest: NamedLater;
+  /** Layers that repeats of this function have updated, `from` up to, not including, `to`. */
+  readonly layersUpdated: { readonly from: number; readonly to: number; readonly at: Span }[] = [];
   constructor(parts: Pick<StateHandle, 'state' | 'count' | 'fields' | 'owner' | 'latest'>) {
     this.state = parts.state;
     this.count = parts.count;
     this.fields = parts.fields;
     this.owner = parts.owner;
     this.latest = parts.latest;
+  }
+  toString(): string {
+    return `cache ${this.state}`;
+  }
+  [Symbol.toPrimitive](hint: string): string | number {
+    return toPrimitive(
+      hint,
+      'caches',
+      () => this.toString(),
+      'read rows with remember or cacheRead, and compute with mul, add, …',
+    );
   }
 }
 
@@ -129,7 +152,10 @@ export const poison: unknown = new Proxy(
       if (key === poisonMark) return true;
       if (key === Symbol.iterator) return endless;
       if (key === Symbol.toPrimitive || key === 'toString')
-        return () => 'a value that is unknown because of an earlier mistake';
+        return (hint?: string) => {
+          if (hint === 'number' || hint === 'default') noteNaN();
+          return 'a value that is unknown because of an earlier mistake';
+        };
       if (key === 'then') return undefined;
       if (key === 'axes' || key === 'dims') return [];
       if (key === 'dtype') return 'f32';

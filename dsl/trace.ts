@@ -4,7 +4,7 @@ import { OpProblem } from '../ir/ops/define.ts';
 import { sameSpan, type Span } from '../ir/span.ts';
 import { FunctionTrace, ModuleTrace } from './function-trace.ts';
 import { Mistake, mistake } from './mistake.ts';
-import { frames, report, siteDepth, unwindSites, type ResultNames } from './context.ts';
+import { frames, nanReported, report, siteDepth, unwindSites, type ResultNames } from './context.ts';
 import {
   Handle,
   isPoison,
@@ -63,7 +63,9 @@ export function attempt<T>(
   } catch (e) {
     unwindSites(depth);
     if (e === poisoned) return recover ? recovered(recover) : (poison as T);
-    if (e instanceof Mistake) {
+    if (e instanceof Mistake && e.code === 'dsl/not-a-number' && nanReported()) {
+      // The arithmetic that gave NaN has been reported.
+    } else if (e instanceof Mistake) {
       // What a block was given comes from its call, which the chain of calls names anyway.
       const called = frames().at(-1)?.called;
       const from = e.from.filter((f) => !called || !sameSpan(f.at, called));
@@ -119,7 +121,7 @@ const showHandle = (h: Handle | StateHandle): string =>
 
 /** The argument as a tensor of the function being traced. */
 export function tensorArg(op: string, role: string, value: unknown): TensorHandle {
-  if (isPoison(value)) throw poisoned;
+  refusePoison(value);
   if (!(value instanceof TensorHandle)) wrong(op, role, 'a tensor', value);
   return own(op, role, value, value.madeAt);
 }
@@ -152,7 +154,7 @@ export function stateArg(op: string, value: unknown): StateHandle {
 
 /** Fails when the operands' mistake was reported already. */
 export function refusePoison(...values: readonly unknown[]): void {
-  if (values.some(isPoison)) throw poisoned;
+  if (values.some((v) => isPoison(v) || (Number.isNaN(v) && nanReported()))) throw poisoned;
 }
 
 /** Gives what a call returned the names of the author's variables. */

@@ -196,10 +196,32 @@ function checkResults(definition: Definition, f: FunctionTrace, value: unknown):
   };
   if (leaves.length === 0 && f.states.length === 0)
     return wrong(`returns ${describe(value)}, no tensor`, 'return what it computes');
+  // A block that only fills its caches returns nothing; a number or text in place of a tensor is a slip.
+  if (leaves.length === 0 && value !== undefined)
+    return wrong(
+      `returns ${describe(value)}, no tensor`,
+      'return the tensor that it computes, or nothing when it only fills caches',
+    );
   const values = leaves.flatMap((h) => (h instanceof StateHandle ? [] : [h]));
   if (values.length < leaves.length)
     return wrong('returns a cache', 'leave it out: a cache that a block gets is updated');
   if (values.some((h) => h.owner !== f))
     return wrong('returns a value of another block', 'return what this block computes');
+  for (const h of values) {
+    const stale = f.staleness(h.value);
+    if (!stale) continue;
+    report({
+      code: 'dsl/cache-read-after-update',
+      message: `block '${definition.name}' returns rows of a cache that was updated after they were read`,
+      at: definition.declaredAt,
+      label: `${signature(h)} is a view of the cache, not a copy`,
+      notes: [
+        { message: 'the rows come from here', at: stale.read },
+        { message: 'the cache is updated here', at: stale.updated },
+      ],
+      fix: 'return only rows of the newest version, or declare a second cache',
+    });
+    return null;
+  }
   return values;
 }

@@ -1,6 +1,7 @@
 // What blocks take and give: handles, alone or in lists and objects, among plain values. Flattened to the IR's
 // operands and rebuilt on the other side.
 import { Handle, isPoison, StateHandle, TensorHandle, type AnyHandle } from './tensor.ts';
+import { nanReported } from './context.ts';
 import { showType } from '../ir/types.ts';
 
 const isHandle = (v: unknown): v is AnyHandle => v instanceof Handle || v instanceof StateHandle;
@@ -21,7 +22,7 @@ export function leavesOf(value: unknown, path = ''): { readonly handle: AnyHandl
 
 /** True when some part is unknown because of an earlier mistake. */
 export function hasPoison(value: unknown): boolean {
-  if (isPoison(value)) return true;
+  if (isPoison(value) || (Number.isNaN(value) && nanReported())) return true;
   if (isHandle(value)) return false;
   if (Array.isArray(value)) return value.some(hasPoison);
   return isPlain(value) && Object.values(value).some(hasPoison);

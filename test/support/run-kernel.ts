@@ -11,7 +11,7 @@ import type {
 import type { Function, Module, Value } from '../../ir/module.ts';
 import type { EmittedKernel, Extent } from '../../ir/plan.ts';
 import { dimsOf, type Dim, type RoutingType, type ScaleLevel, type TensorType } from '../../ir/types.ts';
-import { DeviceMemory, runPtx, type Order } from './ptx-run.ts';
+import { DeviceMemory, runPtx, unwritten, type Order, type TensorMap } from './ptx-run.ts';
 
 const ints = (values: ArrayLike<number>): Uint8Array => encodeBytes('i32', values);
 const scaleDType = (level: ScaleLevel): DType => (level.format === 'ue8m0' ? 'f8ue8m0' : 'f32');
@@ -44,7 +44,8 @@ function positionsBytes(p: PositionsData): Map<string, Uint8Array> {
   ]);
 }
 
-function routingBytes(r: RoutingData, slots: number, align: number): Map<string, Uint8Array> {
+/** Arrays of a routing over `slots` rows, as docs/BUNDLE.md says. */
+export function routingBytes(r: RoutingData, slots: number, align: number): Map<string, Uint8Array> {
   const filled = (values: Int32Array): Int32Array => {
     const out = new Int32Array(slots).fill(-1);
     out.set(values);
@@ -63,7 +64,8 @@ function routingBytes(r: RoutingData, slots: number, align: number): Map<string,
   ]);
 }
 
-function stateBytes(module: Module, name: string, s: StateData): Map<string, Uint8Array> {
+/** Arrays of one state. */
+export function stateBytes(module: Module, name: string, s: StateData): Map<string, Uint8Array> {
   const declared = module.states.find((d) => d.name === name)!;
   return new Map(
     declared.fields.flatMap((f) =>
@@ -78,6 +80,10 @@ export interface RunOptions {
   readonly order?: Order;
   /** Sizes of run-time dims that no input tells, and of ragged dims when they should be smaller than their bound. */
   readonly sizes?: Readonly<Record<string, number>>;
+  /** Blocks of a persistent kernel, when fewer than it asks for: it must loop over the rest. */
+  readonly atMost?: number;
+  /** Of asynchronous work: see LaunchOptions. */
+  readonly seed?: number;
 }
 
 /** What a run leaves: results in order, and the arrays of every value by `value component`. */
@@ -126,7 +132,10 @@ function sizesOf(
   return sizes;
 }
 
-/** Launches `kernel` (written for `fn`) on `inputs`, one per argument of `fn`. States among them stay as they are. */
+/**
+ * Launches `kernel` (written for `fn`) on `inputs`, one per argument of `fn`. States among them stay as they are. Throws
+ * also when the kernel writes to an operand, or beyond the end of a result.
+ */
 export function runKernel(
   kernel: EmittedKernel,
   fn: Function,
@@ -165,13 +174,20 @@ export function runKernel(
       put(value.name, routingBytes(v, sizeOf(type.slots), alignOf(type)));
     else if (type.kind === 'state' && v.kind === 'state') put(value.name, stateBytes(module, type.state, v));
   }
+  const inout = new Set(fn.arguments.filter((a) => a.inout).map((a) => a.value.name));
+  const operands = new Map(
+    [...addresses]
+      .filter(([key]) => !inout.has(key.slice(0, key.indexOf(' '))))
+      .map(([key, address]) => [key, memory.bytesAt(address).slice()]),
+  );
+  const ends = new Map<string, number>();
   for (const v of fn.results)
-    for (const [component, bytes] of roomFor(v, sizeOf, alignOf))
-      if (!addresses.has(`${v.name} ${component}`))
-        addresses.set(
-          `${v.name} ${component}`,
-          memory.allocate(Math.ceil(bytes / 16) * 16, `${v.name}.${component}`),
-        );
+    for (const [component, bytes] of roomFor(v, sizeOf, alignOf)) {
+      const key = `${v.name} ${component}`;
+      if (addresses.has(key)) continue;
+      addresses.set(key, memory.allocate(Math.ceil(bytes / 16) * 16, `${v.name}.${component}`));
+      ends.set(key, bytes);
+    }
   if (kernel.scratchBytes !== undefined)
     addresses.set(' scratch', memory.allocate(new Uint8Array(kernel.scratchBytes), 'scratch'));
 
@@ -180,33 +196,66 @@ export function runKernel(
       (n, t) => n + t.factor * (sizes.get(t.dim) ?? fail(`size of ${t.dim} is unknown`)),
       e.constant,
     );
-  const parameters = kernel.parameters.map((p) => {
-    if (p.kind === 'pointer')
-      return addresses.get(`${p.value} ${p.component}`) ?? fail(`no buffer ${p.value}.${p.component}`);
-    if (p.kind === 'tensorMap') return fail('tensor maps are not for this interpreter');
+  const parameters = kernel.parameters.map((p): number | TensorMap => {
+    if (p.kind === 'pointer' || p.kind === 'tensorMap') {
+      const start = addresses.get(`${p.value} ${p.component}`) ?? fail(`no buffer ${p.value}.${p.component}`);
+      return p.kind === 'pointer' ? start + (p.offset ?? 0) : tensorMapOf(p, start, evaluate);
+    }
     if ('dim' in p) return sizes.get(p.dim) ?? fail(`size of ${p.dim} is unknown`);
     return pageColumns.get(p.pagesOf) ?? fail(`no page table of ${p.pagesOf}`);
   });
-  const axes = kernel.grid.axes.map((a) => Math.ceil(evaluate(a.extent) / a.per));
-  const grid: [number, number, number] = [
-    Math.min(axes[0], kernel.grid.atMost ?? Infinity),
-    axes[1] ?? 1,
-    axes[2] ?? 1,
-  ];
+  const grid = gridOf(kernel, evaluate, options.atMost);
   if (grid.every((n) => n > 0))
     runPtx(kernel.ptx, {
       memory,
       grid,
       parameters,
       order: options.order,
+      seed: options.seed,
       dynamicSharedBytes: kernel.dynamicSharedBytes,
     });
 
+  for (const [key, before] of operands)
+    if (!Buffer.from(before).equals(memory.bytesAt(addresses.get(key)!)))
+      fail(`${kernel.name} writes to operand ${key}`);
+  const scratch = addresses.get(' scratch');
+  if (scratch !== undefined && memory.bytesAt(scratch).some((byte) => byte !== 0))
+    fail(`${kernel.name} does not leave its scratch zero`);
+  for (const [key, end] of ends)
+    if (
+      memory
+        .bytesAt(addresses.get(key)!)
+        .subarray(end)
+        .some((byte) => byte !== unwritten)
+    )
+      fail(`${kernel.name} writes beyond the end of ${key}`);
   const arrays = new Map([...addresses].map(([key, address]) => [key, memory.bytesAt(address)]));
   const results = fn.results.map((v) =>
     readValue(v, sizeOf, (component) => arrays.get(`${v.name} ${component}`)!),
   );
   return { results, arrays };
+}
+
+type TensorMapParameter = Extract<EmittedKernel['parameters'][number], { kind: 'tensorMap' }>;
+
+/** A tensor map at the sizes of this launch, as a host encodes it. */
+const tensorMapOf = (p: TensorMapParameter, address: number, evaluate: (e: Extent) => number): TensorMap => ({
+  address,
+  elementBytes: { u8: 1, bf16: 2, f32: 4 }[p.dtype] ?? fail(`tensor map of ${p.dtype}`),
+  dims: p.dims.map(evaluate),
+  strides: p.strides.map(evaluate),
+  box: p.box,
+  swizzle: p.swizzle === 'none' ? 0 : Number.parseInt(p.swizzle),
+});
+
+/** Blocks of a launch. Persistent kernels have one axis of blocks: as many as are allowed, or as there is work. */
+function gridOf(
+  { grid: { axes, atMost } }: EmittedKernel,
+  evaluate: (e: Extent) => number,
+  most = Infinity,
+): [number, number, number] {
+  const [x, y = 1, z = 1] = axes.map((a) => Math.ceil(evaluate(a.extent) / a.per));
+  return atMost === undefined ? [x, y, z] : [Math.min(atMost, most, x * y * z), 1, 1];
 }
 
 function fail(message: string): never {

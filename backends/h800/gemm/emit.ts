@@ -109,6 +109,7 @@ function parameterOf(p: TileParameter, gemm: Fp8Gemm, f: Function, rows: Extent)
     aScale: { value: x, component: 'scale0' },
     bScale: { value: w, component: 'scale0' },
     expertOfBlock: { value: routing, component: 'expertOfBlock' },
+    tokenOf: { value: routing, component: 'tokenOf' },
     // The last of experts + 1 offsets is the number of rows in use.
     totalRows: { value: routing, component: 'offsets', offset: 4 * (gemm.experts ?? 0) },
   };

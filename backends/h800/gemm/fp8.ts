@@ -20,7 +20,8 @@ const mathRegisters = 232;
  * Writes the kernel of a plan: PTX module and launch description. The entry's parameters are, in order,
  * a [rows, k] e4m3, b [n, k] or [experts, n, k] e4m3, out [rows, n] (tensor maps), aScale [rows, ceil(k/128)] f32,
  * bScale [ceil(n/128), ceil(k/128)] f32 with experts in front, then the row count m, or for a grouped GEMM
- * expertOfBlock [ceil(rows/128)] i32 (-1: unused) and totalRows [1] i32, a multiple of 128.
+ * expertOfBlock [ceil(rows/128)] i32 (-1: unused), totalRows [1] i32, a multiple of 128, and tokenOf [rows] i32, negative
+ * for rows that only fill up a group: their results are 0, whatever stands there.
  * Throws when fp8GemmProblem finds fault with the plan: choose the tile with chooseFp8GemmTile.
  */
 export function fp8Gemm(plan: Fp8GemmPlan): TileKernel {
@@ -134,12 +135,13 @@ function loadRows(k: Kernel, shape: Fp8GemmShape): SchedulerRegisters {
   const rows = k.reg('u32', 'rows');
   if (!shape.plan.grouped) {
     k.ld.param.u32(rows, k.param('m', 'u32'));
-    return { rows, expertOfBlock: undefined };
+    return { rows, expertOfBlock: undefined, tokenOf: undefined };
   }
   const expertOfBlock = k.pointer('expertOfBlock');
   const totalRows = k.pointer('totalRows');
+  const tokenOf = k.pointer('tokenOf');
   k.ld.global.u32(rows, at(totalRows));
-  return { rows, expertOfBlock };
+  return { rows, expertOfBlock, tokenOf };
 }
 
 function sharedAddresses(k: Kernel, shape: Fp8GemmShape): SharedRegisters {
@@ -228,6 +230,7 @@ function parametersOf(shape: Fp8GemmShape): KernelParameter[] {
             dims: [{ symbol: 'rows', dividedBy: groupAlignment }],
           },
           { name: 'totalRows', kind: 'pointer', dtype: 'i32', access: 'read', dims: [{ const: 1 }] },
+          { name: 'tokenOf', kind: 'pointer', dtype: 'i32', access: 'read', dims: [rows] },
         ]
       : [{ name: 'm', kind: 'u32', symbol: 'm' }]) satisfies KernelParameter[]),
   ];

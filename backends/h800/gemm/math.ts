@@ -76,9 +76,24 @@ export function emitMath(
     k.sub.u32(left, left, 1);
     k.setp.ne.u32(more, left, 0);
     k.when(more, () => k.bra(kLoop));
+    if (scheduler.tokenOf) accumulators.forEach((sums, wave) => clearPadding(k, sums, scales.rows[wave]!));
     epilogue.tile(accumulators, tile);
   });
   epilogue.finish();
+}
+
+/** Rows whose scale is 0 are padding: 0 even where 0 times what stands there is not. */
+function clearPadding(
+  k: Kernel,
+  sums: readonly Reg<'f32'>[],
+  scales: readonly [Reg<'f32'>, Reg<'f32'>],
+): void {
+  const padding = scales.map((scale) => {
+    const p = k.reg('pred', 'padding');
+    k.setp.eq.f32(p, scale, 0);
+    return p;
+  });
+  sums.forEach((sum, i) => k.selp.f32(sum, 0, sum, padding[(i >> 1) & 1]!));
 }
 
 /** Low words of the descriptors of this warpgroup's rows of A and of B, at slot 0. */

@@ -80,17 +80,22 @@ export function emitScaleProducer(
   k.setp.lt.u32(hasWeightScale, lane, shape.scaleUnits);
 
   forEachTile(k, shape, scheduler, 'scale', ({ row, column, expert }) => {
-    // Lane l copies rows l, l + 32, ...: 4 bytes where the row exists, a zero from 0 bytes where it does not.
+    // Lane l copies rows l, l + 32, ...: 4 bytes where the row exists, a zero from 0 bytes where it does not. A scale is
+    // never 0 otherwise, so the math warps know rows of padding by it.
     const first = k.reg('u32');
     const rowsLeft = k.reg('s32');
     const aPointer = k.reg('u64', 'aScalePointer');
     k.add.u32(first, row, lane);
     k.sub.s32(rowsLeft, scheduler.rows, first);
     k.mad.wide.u32(aPointer, first, rowBytes, sources.aScale);
-    const sizes = Array.from({ length: bm / 32 }, (_, i) => {
+    const exist = Array.from({ length: bm / 32 }, (_, i) => {
       const exists = k.reg('pred');
-      const size = k.reg('u32', 'size');
       k.setp.gt.s32(exists, rowsLeft, 32 * i);
+      return exists;
+    });
+    if (scheduler.tokenOf) dropPadding(k, scheduler.tokenOf, first, exist);
+    const sizes = exist.map((exists) => {
+      const size = k.reg('u32', 'size');
       k.selp.u32(size, 4, 0, exists);
       return size;
     });
@@ -126,4 +131,18 @@ export function emitScaleProducer(
     k.when(more, () => k.bra(kLoop));
   });
   k.cp.async.wait_all();
+}
+
+/** Rows of padding count as rows that do not exist: `exist[i]` is about row first + 32 · i. */
+function dropPadding(k: Kernel, tokenOf: Reg<'u64'>, first: Reg<'u32'>, exist: readonly Reg<'pred'>[]): void {
+  const pointer = k.reg('u64', 'tokenPointer');
+  k.mad.wide.u32(pointer, first, 4, tokenOf);
+  const tokens = exist.map((exists, i) => {
+    const token = k.reg('s32', 'token');
+    k.mov.s32(token, -1);
+    k.when(exists, () => k.ld.global.s32(token, at(pointer, 128 * i)));
+    return token;
+  });
+  // All loads are under way before the first is looked at.
+  exist.forEach((exists, i) => k.setp.ge.s32(exists, tokens[i]!, 0));
 }

@@ -16,6 +16,8 @@ export interface SchedulerRegisters {
   /** Rows of A that are in use: M, or the padded rows of all experts. */
   readonly rows: Reg<'u32'>;
   readonly expertOfBlock: Reg<'u64'> | undefined;
+  /** Token of each row of a grouped GEMM, negative on padding. */
+  readonly tokenOf: Reg<'u64'> | undefined;
 }
 
 /**

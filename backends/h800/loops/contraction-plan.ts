@@ -144,13 +144,7 @@ export class ContractionPlan {
     if (side === 'a') {
       const inside = pool.binary('and', pool.test('lt', row, this.m), guardK);
       const value = this.pull.at(form.op.operands[0], form.a(batch, delinear(row, this.extents.m), places));
-      const used = form.routing
-        ? pool.binary('and', inside, this.pull.pool.compare('ge', this.tokenOf(row), pool.constant(0, 'i32')))
-        : inside;
-      // Without a token the row number of `tokenOf` may be out of range as well, so the two tests nest.
-      return form.routing
-        ? pool.guarded(inside, pool.guarded(used, value, zero), zero)
-        : pool.guarded(inside, value, zero);
+      return this.unlessPadding(row, inside, value);
     }
     const inside = pool.binary('and', pool.test('lt', row, this.n), guardK);
     const index = form.b(batch, delinear(row, this.extents.n), places);
@@ -161,8 +155,15 @@ export class ContractionPlan {
     return this.form.routing ? [variableIndex(this.expertVariable), ...index] : [...index];
   }
 
-  private tokenOf(row: Index): Expr {
-    return this.pull.routingField(this.form.routing!, 'tokenOf', row);
+  /** A value of a row of A where `inside` holds, 0 elsewhere and in rows that only fill up a group of a routing. */
+  private unlessPadding(row: Index, inside: Expr, value: Expr): Expr {
+    const { pool, form, pull } = this;
+    const zero = pool.constant(0, 'f32');
+    if (!form.routing) return pool.guarded(inside, value, zero);
+    const token = pull.routingField(form.routing, 'tokenOf', row);
+    const used = pool.binary('and', inside, pool.compare('ge', token, pool.constant(0, 'i32')));
+    // Without a row its token may be out of range as well, so the two tests nest.
+    return pool.guarded(inside, pool.guarded(used, value, zero), zero);
   }
 
   /** Scale of a row of A or a column of B for the current block of K; 0 beyond the edges. */
@@ -172,10 +173,10 @@ export class ContractionPlan {
     const block = variableIndex(this.blockVariable);
     const zero = pool.constant(0, 'f32');
     if (side === 'a')
-      return pool.guarded(
+      return this.unlessPadding(
+        row,
         pool.test('lt', row, this.m),
         this.pull.at(x, [...delinear(row, this.extents.m), block], 'scale0'),
-        zero,
       );
     const { tile: lengths } = tensorOf(w).scales[0];
     const rowTile = constant(lengths[lengths.length - 2]);

@@ -16,6 +16,9 @@ export interface Allocation {
 
 const gap = 2 ** 20;
 
+/** What every byte of new memory holds. */
+export const unwritten = 0xcd;
+
 export class DeviceMemory {
   private readonly allocations: Allocation[] = [];
   private next = 0x7f0000000000;
@@ -23,7 +26,7 @@ export class DeviceMemory {
 
   /** Room for `bytes` (or a copy of them) at a multiple of 256; its address. */
   allocate(bytes: number | Uint8Array, name = 'buffer'): number {
-    const array = typeof bytes === 'number' ? new Uint8Array(bytes).fill(0xcd) : Uint8Array.from(bytes);
+    const array = typeof bytes === 'number' ? new Uint8Array(bytes).fill(unwritten) : Uint8Array.from(bytes);
     const made = { name, base: this.next, bytes: array, view: new DataView(array.buffer) };
     this.allocations.push(made);
     this.next += Math.ceil((array.length + gap) / 256) * 256;

@@ -1,0 +1,78 @@
+// One kernel at one size: its PTX in the functional interpreter, its function in the reference interpreter, and what
+// differs between the two.
+import { interpret } from '../../ir/interpret/index.ts';
+import { noWeights } from '../../ir/interpret/testing.ts';
+import type { RuntimeValue, StateData, TensorData } from '../../ir/interpret/values.ts';
+import type { Order } from '../support/ptx-run.ts';
+import { routingBytes, runKernel, stateBytes } from '../support/run-kernel.ts';
+import { differences } from './compare.ts';
+import { inputsFor, manyTokens, oneToken } from './inputs.ts';
+import type { KernelCase } from './models.ts';
+
+export interface Size {
+  readonly tokens: 'one' | 'many';
+  readonly order: Order;
+}
+
+/** Two sizes, and both orders of threads. */
+export const sizes: readonly Size[] = [
+  { tokens: 'one', order: 'forward' },
+  { tokens: 'many', order: 'reverse' },
+];
+
+const copyOf = (v: RuntimeValue): RuntimeValue =>
+  v.kind === 'state'
+    ? {
+        ...v,
+        layers: v.layers.map(({ fields }) => ({
+          fields: Object.fromEntries(
+            Object.entries(fields).map(([name, f]): [string, TensorData] => [
+              name,
+              { ...f, data: f.data.slice() },
+            ]),
+          ),
+        })),
+      }
+    : v;
+
+/** Runs a kernel on random inputs; gives what is wrong in words, nothing when it is right. Throws nothing. */
+export function check({ fn, module, kernel }: KernelCase, { tokens, order }: Size, seed = 1): string[] {
+  try {
+    const step = tokens === 'one' ? oneToken : manyTokens(fn, module);
+    const { values, sizes, launchSizes } = inputsFor(fn, module, step, seed);
+    // A persistent kernel with fewer blocks than tiles must go round.
+    const run = { sizes: launchSizes, order, seed, ...(tokens === 'many' && { atMost: 3 }) };
+    const { results, arrays } = runKernel(kernel, fn, module, values, run);
+    const { results: wanted, finals } = interpret(module, fn.name, values.map(copyOf), noWeights, { sizes });
+    const inouts = fn.arguments.filter((a) => a.inout);
+    return [
+      ...wanted.flatMap((want, i) => differences(fn.results[i].name, results[i], want)),
+      ...wanted.flatMap((want, i) => {
+        const { type, name } = fn.results[i];
+        if (want.kind !== 'routing' || type.kind !== 'routing') return [];
+        // The tables that only the device reads, and what lies beyond the slots in use.
+        const slots = arrays.get(`${name} tokenOf`)!.length / 4;
+        const { align } = module.dims.find((d) => d.name === type.slots.name)!.ragged!;
+        const expected = routingBytes(want, slots, align);
+        return ['tokenOf', 'choiceOf', 'expertOfBlock'].flatMap((c) =>
+          sameBytes(`${name} ${c}`, arrays, expected.get(c)!),
+        );
+      }),
+      ...finals.flatMap((final, i) => {
+        const { type, name } = inouts[i].value;
+        if (type.kind !== 'state') return [];
+        return [...stateBytes(module, type.state, final as StateData)].flatMap(([c, bytes]) =>
+          sameBytes(`${name} ${c}`, arrays, bytes),
+        );
+      }),
+    ];
+  } catch (e) {
+    return [e instanceof Error ? e.message : String(e)];
+  }
+}
+
+function sameBytes(key: string, arrays: ReadonlyMap<string, Uint8Array>, want: Uint8Array): string[] {
+  const got = arrays.get(key)!;
+  const at = want.findIndex((byte, i) => got[i] !== byte);
+  return at < 0 ? [] : [`%${key}: byte ${at} is ${got[at]}, should be ${want[at]}`];
+}
