@@ -141,6 +141,7 @@ function convert(d: Found, folder: string, files: Map<string, CheckedFile>): Dia
     ...(at ? { at } : {}),
     ...(sentence === undefined ? {} : { label: sentence }),
     ...(chain.length > 0 ? { notes: chain } : {}),
+    fix: 'make the types agree as the message says; --no-types leaves the type checker out',
   };
 }
 

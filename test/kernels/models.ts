@@ -78,10 +78,11 @@ export const subjects: readonly Subject[] = [
 
 export const precisions = ['f32', 'bf16', 'fp8'] as const satisfies readonly PrecisionName[];
 
-/** The module after all passes and its kernels. */
+/** The module after all passes but the disabled ones, and its kernels. */
 export async function compiled(
   { name, file, settings }: Subject,
   precision: PrecisionName,
+  disabled: readonly string[] = [],
 ): Promise<{ readonly module: Module; readonly kernels: readonly EmittedKernel[] }> {
   const scratch = mkdtempSync(join(tmpdir(), 'dsvc-kernels-'));
   try {
@@ -92,7 +93,7 @@ export async function compiled(
     }
     const { model } = await loadModel(path, { settings, dslNamespace: dsl });
     const { module } = traceModel(model, { precision, settings });
-    return compileModule(module, { target: h800Target, disabled: new Set(), verifyEach: false });
+    return compileModule(module, { target: h800Target, disabled: new Set(disabled), verifyEach: false });
   } finally {
     rmSync(scratch, { recursive: true });
   }
@@ -119,17 +120,25 @@ function anonymous({ name, ptx }: EmittedKernel): string {
     .join('\n');
 }
 
-/** The kernels of all subjects in one precision, each PTX once. */
-export async function kernelCases(precision: PrecisionName): Promise<readonly KernelCase[]> {
+/**
+ * The kernels of all subjects in one precision, each PTX once; with passes disabled, as that makes other kernels, one set
+ * after the other.
+ */
+export async function kernelCases(
+  precision: PrecisionName,
+  variants: readonly (readonly string[])[] = [[]],
+): Promise<readonly KernelCase[]> {
   const seen = new Map<string, KernelCase>();
-  for (const subject of subjects) {
-    const { module, kernels } = await compiled(subject, precision);
-    for (const kernel of kernels) {
-      const fn = module.functions.find((f) => f.name === kernel.name)!;
-      const key = anonymous(kernel);
-      if (!seen.has(key))
-        seen.set(key, { title: `${subject.name} ${precision} @${kernel.name}`, fn, module, kernel });
+  for (const disabled of variants)
+    for (const subject of subjects) {
+      const { module, kernels } = await compiled(subject, precision, disabled);
+      for (const kernel of kernels) {
+        const fn = module.functions.find((f) => f.name === kernel.name)!;
+        const key = anonymous(kernel);
+        const without = disabled.length > 0 ? ` without ${disabled.join(', ')}` : '';
+        const title = `${subject.name} ${precision}${without} @${kernel.name}`;
+        if (!seen.has(key)) seen.set(key, { title, fn, module, kernel });
+      }
     }
-  }
   return [...seen.values()];
 }
