@@ -110,13 +110,37 @@ export function planOf(output: Output, pool: Pool): OutputPlan {
       each: union.filter((a) => !least.has(a)).map(loop),
       worker: 'cta',
     };
-  const rows = union.map(loop);
+  const rows = cheapest(
+    [union, ...sets.map((s) => [...s].sort((a, b) => a - b))],
+    reduces.map((r, i) => ({ axes: sets[i], size: sizeOver(r) })),
+    axes.map((v) => v.extent.high),
+  ).map(loop);
   // Where memory runs along a row axis, neighbouring rows belong to neighbouring threads.
   const strides = new Set(reduces.flatMap((r) => [...unitStrides(r.value, r, pool)]));
   const along = union.some((a) => tiles[a] === 0 && strides.has(axes[a]));
   const longest = Math.max(...reduces.map(sizeOver));
   const worker = along && product(rows) >= enoughThreads ? 'thread' : longest <= warpLong ? 'warp' : 'cta';
   return { output, rows, each: [], worker };
+}
+
+/**
+ * The axes to take as rows, the first of the cheapest. A reduction over axes that are all rows is computed once per row,
+ * any other once per element: the search for a key's page must not make a row of every score of a softmax.
+ */
+function cheapest(
+  candidates: readonly (readonly number[])[],
+  reduces: readonly { readonly axes: ReadonlySet<number>; readonly size: number }[],
+  extents: readonly number[],
+): readonly number[] {
+  const countOf = (axes: readonly number[]): number => axes.reduce((n, a) => n * extents[a], 1);
+  const elements = countOf([...extents.keys()]);
+  const costOf = (rows: readonly number[]): number =>
+    reduces.reduce(
+      (sum, r) => sum + r.size * ([...r.axes].every((a) => rows.includes(a)) ? countOf(rows) : elements),
+      0,
+    );
+  const costs = candidates.map(costOf);
+  return candidates[costs.indexOf(Math.min(...costs))];
 }
 
 /** Results that one nest computes. */

@@ -3,13 +3,25 @@ import { FunctionBuilder, inferContext } from '../builder.ts';
 import type { Function, Module, Value } from '../module.ts';
 import { emptyModule } from '../interpret/testing.ts';
 import { type as typeOf } from '../ops/testing.ts';
+import type { TensorType } from '../types.ts';
 import { layOut } from './layout.ts';
 import { showLoops } from './show.ts';
 
 const module: Module = {
   ...emptyModule,
+  states: [
+    {
+      name: 'cache',
+      policy: 'paged',
+      page: 64,
+      fields: [{ name: 'k', type: typeOf('f32[cached, 8]') as TensorType }],
+    },
+  ],
   dims: [
     { name: 'tokens', bound: 16384 },
+    { name: 'cached', bound: 4096 },
+    { name: 'sequences', bound: 16 },
+    { name: 'outputs', bound: 16 },
     { name: 'slots', bound: 4096, ragged: { of: 'tokens', per: 2, groups: 4, align: 128 } },
   ],
 };
@@ -97,6 +109,19 @@ test('short sums stay inside of an element, long rows are shared out', () => {
         softmax.data[8·i0 + i2] = div(exp(sub(x.data[8·i0 + i2], max{i3 < 8: x.data[8·i0 + i3]})), sum{i4 < 8: exp(sub(x.data[i4 + 8·i0], max{i3 < 8: x.data[8·i0 + i3]}))})
     "
   `);
+});
+
+test('rows of a softmax are those of its scores, though every key is looked up in pages', () => {
+  const text = loops(
+    ['f32[2, tokens, cached]', 'positions[tokens, cached, sequences, outputs]'],
+    (b, [x, at]) => {
+      const seen = b.one('visible', [at]);
+      const all = b.one('broadcast', [seen], { axes: [1, 2] }, typeOf('bool[2, tokens, cached]'));
+      const hidden = b.one('const', [], { value: -Infinity }, x.type);
+      return [b.one('softmax', [b.one('select', [all, x, hidden])], { axis: 2 })];
+    },
+  );
+  expect(text).toMatch(/^\nfor i\d+ < 2, i\d+ < tokens by cta\n/);
 });
 
 test('a ragged axis ends where its routing says', () => {

@@ -1,6 +1,6 @@
 // Values for a kernel function's arguments at small run-time sizes: random numbers where numbers are wanted, routings as
 // `route` makes them, page tables with shuffled pages, and rows of indices that exist.
-import { quantizeTiles, round } from '../../ir/formats/index.ts';
+import { quantizeTiles, roundInto } from '../../ir/formats/index.ts';
 import { newState, packedPositions, stepPositions } from '../../ir/interpret/index.ts';
 import { apply, randomNumbers } from '../../ir/interpret/testing.ts';
 import type {
@@ -34,9 +34,6 @@ export interface Step {
 export const oneToken: Step = { packed: [1], lengths: [1], cached: [70] };
 const thirteen: Step = { packed: [6, 1, 6], lengths: [1, 9, 0, 3], cached: [5, 64, 130, 0] };
 const seventyOne: Step = { packed: [40, 1, 30], lengths: [1, 65, 0, 5], cached: [5, 64, 130, 0] };
-/** For results over tokens and cache rows, of which there are hundreds even here. */
-const overCache: Step = { packed: [6, 1, 6], lengths: [1, 0, 2], cached: [5, 64, 0] };
-
 export interface KernelInputs {
   readonly values: readonly RuntimeValue[];
   /** Sizes of run-time dims for the interpreter: ragged ones as their routing uses them. */
@@ -67,8 +64,6 @@ const typesOf = (fn: Function): readonly Type[] => [
 /** The larger of the two sizes that a kernel is run at: as many tokens as its dims have room for. */
 export function manyTokens(fn: Function, module: Module): Step {
   const types = typesOf(fn);
-  const pairs = types.some((t) => t.kind === 'tensor' && t.dims.filter((d) => d.size === null).length > 1);
-  if (pairs) return overCache;
   const tokens = types.flatMap(dimsOf).filter((d) => isTokens(d, module));
   return Math.min(...tokens.map((d) => boundOf(module, d))) < 71 ? thirteen : seventyOne;
 }
@@ -188,8 +183,7 @@ class Maker {
     const declared = this.module.states.find((s) => s.name === name)!;
     const state = newState(declared, count, this.cacheRows());
     for (const layer of state.layers)
-      for (const field of Object.values(layer.fields))
-        field.data.forEach((_, i) => (field.data[i] = round(field.dtype, 2 * this.next())));
+      for (const field of Object.values(layer.fields)) field.data.set(this.numbers(field.dtype, field.shape));
     return state;
   }
 
@@ -285,11 +279,11 @@ class Maker {
     // Rows of very different sizes where a row is normalised or scaled: also one of zeros.
     const isScaled = [...this.ops].some((op) => /norm|quantize/.test(op));
     const sizes = isScaled && shape.length > 1 ? [1, 1, 30, 0, 1e-3] : [1];
-    return Float64Array.from({ length: product(shape) }, (_, i) => {
+    const values = Float64Array.from({ length: product(shape) }, (_, i) => {
       const x = this.next() * 2;
-      if (dtype === 'bool') return x < 0 ? 0 : 1;
-      return round(dtype, x * sizes[Math.floor(i / width) % sizes.length]);
+      return dtype === 'bool' ? Number(x > 0) : x * sizes[Math.floor(i / width) % sizes.length];
     });
+    return roundInto(dtype, values);
   }
 }
 

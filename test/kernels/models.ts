@@ -26,7 +26,7 @@ export const subjects: readonly Subject[] = [
   {
     name: 'tiny',
     file: 'tiny.ts',
-    settings: { layers: '2', dense_layers: '1', hidden: '128', vocab: '192' },
+    settings: { layers: '2', dense_layers: '1', hidden: '128', vocab: '192', heads: '2', dense_ff: '256' },
   },
   {
     name: 'differential',
@@ -52,7 +52,7 @@ export const subjects: readonly Subject[] = [
     settings: {
       ...{
         layers: '2',
-        hidden: '256',
+        hidden: '144',
         vocab: '104',
         heads: '2',
         nope: '32',

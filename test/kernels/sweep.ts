@@ -18,10 +18,14 @@ function kind({ fn, kernel }: KernelCase): string {
 
 /**
  * Runs the kernels of all examples in one precision with one token, and with many: `sampled` takes for the latter the
- * first kernel of each kind. Says at the end how many there were.
+ * first kernel of each kind. `variants`: passes that are off, one set after the other. Says at the end how many there were.
  */
-export async function sweep(precision: PrecisionName, many: 'sampled' | 'all'): Promise<void> {
-  const cases = await kernelCases(precision);
+export async function sweep(
+  precision: PrecisionName,
+  many: 'sampled' | 'all',
+  variants?: readonly (readonly string[])[],
+): Promise<void> {
+  const cases = await kernelCases(precision, variants);
   const kinds = new Set<string>();
   const families = new Map<string, number>();
   const runs = { one: 0, many: 0 };

@@ -125,10 +125,10 @@ function sizesOf(
           parent * d.ragged.per + Math.min(d.ragged.groups, parent * d.ragged.per) * (d.ragged.align - 1),
         );
     }
-  // A routing's arrays are laid out in whole blocks.
+  // Groups begin and end at whole blocks: what is left of one is never used.
   for (const d of module.dims)
     if (d.ragged && sizes.has(d.name))
-      sizes.set(d.name, Math.ceil(sizes.get(d.name)! / d.ragged.align) * d.ragged.align);
+      sizes.set(d.name, Math.floor(sizes.get(d.name)! / d.ragged.align) * d.ragged.align);
   return sizes;
 }
 
@@ -239,7 +239,11 @@ export function runKernel(
 type TensorMapParameter = Extract<EmittedKernel['parameters'][number], { kind: 'tensorMap' }>;
 
 /** A tensor map at the sizes of this launch, as a host encodes it. */
-const tensorMapOf = (p: TensorMapParameter, address: number, evaluate: (e: Extent) => number): TensorMap => ({
+export const tensorMapOf = (
+  p: TensorMapParameter,
+  address: number,
+  evaluate: (e: Extent) => number,
+): TensorMap => ({
   address,
   elementBytes: { u8: 1, bf16: 2, f32: 4 }[p.dtype] ?? fail(`tensor map of ${p.dtype}`),
   dims: p.dims.map(evaluate),

@@ -60,7 +60,7 @@ class Inputs {
 
   private raggedSize(d: Dim): number {
     const { ragged } = this.module.dims.find((x) => x.name === d.name)!;
-    return Math.ceil(raggedBound(ragged!, tokens) / ragged!.align) * ragged!.align;
+    return Math.floor(raggedBound(ragged!, tokens) / ragged!.align) * ragged!.align;
   }
 
   private routing(type: RoutingType): RoutingData {

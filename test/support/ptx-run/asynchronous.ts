@@ -87,11 +87,11 @@ function bulkLoad(c: Code): (t: Thread) => void {
     const b = cta.work.barrier(barrier(t));
     cta.work.later(() => {
       forEachBoxRow(map, origin, start, (shared, global, from, until) => {
-        const row = map.box[0] * map.elementBytes;
-        const source = from < until ? bytesOf(c, global + from, until - from) : null;
-        for (let i = 0; i < row; i++)
-          cta.shared[swizzled(shared + i, map.swizzle)] =
-            source && i >= from && i < until ? source[i - from] : 0;
+        const to = (i: number): number => swizzled(shared + i, map.swizzle);
+        for (let i = 0; i < map.box[0] * map.elementBytes; i++)
+          if (i < from || i >= until) cta.shared[to(i)] = 0;
+        for (const [at, part] of partsOf(c, global + from, until - from))
+          for (let i = 0; i < part.length; i++) cta.shared[to(from + at + i)] = part[i];
       });
       cta.work.arrive(b, 0, bytes);
     });
@@ -108,22 +108,28 @@ function bulkStore(c: Code): (t: Thread) => void {
     copies(t).stores.add(store);
     cta.work.later(() => {
       forEachBoxRow(map, origin, start, (shared, global, first, until) => {
-        if (first >= until) return;
-        const to = bytesOf(c, global + first, until - first);
-        for (let i = first; i < until; i++) to[i - first] = cta.shared[swizzled(shared + i, map.swizzle)];
+        for (const [at, part] of partsOf(c, global + first, until - first))
+          for (let i = 0; i < part.length; i++)
+            part[i] = cta.shared[swizzled(shared + first + at + i, map.swizzle)];
       });
       store.done = true;
     });
   };
 }
 
-/** Bytes of global memory. Throws when they do not lie in one allocation. */
-function bytesOf(c: Code, address: number, count: number): Uint8Array {
-  const a = c.machine.memory.locate(address, 1);
-  const offset = address - a.base;
-  if (offset + count > a.bytes.length)
-    throw new Error(`a tensor map leaves ${a.name}, which has ${a.bytes.length} bytes`);
-  return a.bytes.subarray(offset, offset + count);
+/** Bytes of global memory in one piece, or page by page, each with its place. Throws when they leave an allocation. */
+function partsOf(c: Code, address: number, count: number): readonly (readonly [number, Uint8Array])[] {
+  const parts: (readonly [number, Uint8Array])[] = [];
+  for (let at = 0; at < count;) {
+    const { base, bytes } = c.machine.memory.locate(address + at, 1);
+    const from = address + at - base;
+    const part = bytes.subarray(from, Math.min(bytes.length, from + count - at));
+    parts.push([at, part]);
+    at += part.length;
+  }
+  // The end counts as accessed, and must be there.
+  if (count > 0) c.machine.memory.locate(address + count - 1, 1);
+  return parts;
 }
 
 /** cp.async of a few bytes per thread; a smaller source size fills up with zeros. */

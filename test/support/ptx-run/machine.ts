@@ -13,6 +13,8 @@ export type Order = 'forward' | 'reverse';
 export interface LaunchOptions {
   readonly memory: DeviceMemory;
   readonly grid: readonly [number, number, number];
+  /** Runs this CTA alone. */
+  readonly only?: readonly [number, number, number];
   /** Values of the parameters in order: sizes, addresses and tensor maps. */
   readonly parameters: readonly (number | TensorMap)[];
   /** Which entry; may be left out when there is one. */
@@ -65,6 +67,7 @@ export class Cta {
   readonly shared: Uint8Array;
   readonly sharedView: DataView;
   readonly threads: Thread[];
+  readonly warps: readonly (readonly Thread[])[];
   readonly work: AsyncWork;
 
   constructor(machine: Machine, id: readonly [number, number, number], registers: number, seed: number) {
@@ -76,6 +79,9 @@ export class Cta {
     this.sharedView = new DataView(this.shared.buffer);
     const [x, y, z] = machine.entry.threads;
     this.threads = Array.from({ length: x * y * z }, (_, tid) => new Thread(this, tid, registers));
+    this.warps = Array.from({ length: Math.ceil(this.threads.length / 32) }, (_, w) =>
+      this.threads.slice(32 * w, 32 * w + 32),
+    );
   }
 }
 
@@ -146,16 +152,17 @@ export class Machine {
     return found;
   }
 
+  /** Runs one CTA of the grid. */
+  runOne(id: readonly [number, number, number], order: Order, limit: number, seed: number): void {
+    this.runCta(new Cta(this, id, this.registers.size, seed), order, limit);
+  }
+
   run(order: Order, limit: number, seed: number): void {
     const [gx, gy, gz] = this.grid;
     for (let z = 0; z < gz; z++)
       for (let y = 0; y < gy; y++)
         for (let x = 0; x < gx; x++)
-          this.runCta(
-            new Cta(this, [order === 'forward' ? x : gx - 1 - x, y, z], this.registers.size, seed),
-            order,
-            limit,
-          );
+          this.runOne([order === 'forward' ? x : gx - 1 - x, y, z], order, limit, seed);
   }
 
   private runCta(cta: Cta, order: Order, limit: number): void {
@@ -222,12 +229,14 @@ export class Machine {
 
   /** Lets threads pass that have gathered. False when nobody could go on. */
   private release(cta: Cta): boolean {
+    const kinds = new Set<Waiting['kind']>();
+    for (const t of cta.threads) if (t.waiting) kinds.add(t.waiting.kind);
     let any = false;
-    for (let first = 0; first < cta.threads.length; first += 32)
-      any = this.releaseWarp(cta.threads.slice(first, first + 32)) || any;
-    for (let first = 0; first < cta.threads.length; first += 128)
-      any = this.releaseWarpgroup(cta.threads.slice(first, first + 128)) || any;
-    return this.releaseBarriers(cta) || any;
+    if (kinds.has('warp')) for (const lanes of cta.warps) any = this.releaseWarp(lanes) || any;
+    if (kinds.has('warpgroup'))
+      for (let first = 0; first < cta.threads.length; first += 128)
+        any = this.releaseWarpgroup(cta.threads.slice(first, first + 128)) || any;
+    return (kinds.has('barrier') && this.releaseBarriers(cta)) || any;
   }
 
   private releaseWarpgroup(members: readonly Thread[]): boolean {
@@ -302,5 +311,8 @@ export function runPtx(ptx: string, options: LaunchOptions): void {
       ? entries[0]
       : entries.find((e) => e.name === options.entry);
   if (!entry) throw new Error(`no entry ${options.entry} among ${entries.map((e) => e.name).join(', ')}`);
-  new Machine(entry, options).run(options.order ?? 'forward', options.limit ?? 50_000_000, options.seed ?? 1);
+  const machine = new Machine(entry, options);
+  const { order = 'forward', limit = 50_000_000, seed = 1, only } = options;
+  if (only) machine.runOne(only, order, limit, seed);
+  else machine.run(order, limit, seed);
 }
