@@ -7,6 +7,7 @@ import { fuseMlaProjections } from './passes/fuse-mla-projections.ts';
 import { insertFp8 } from './passes/insert-fp8.ts';
 import { outlineKernels } from './passes/outline-kernels.ts';
 import { planMemory } from './passes/plan-memory.ts';
+import { scheduleDualpipe } from './passes/schedule-dualpipe.ts';
 import { selectKernels } from './passes/select-kernels.ts';
 import { specialize } from './passes/specialize.ts';
 
@@ -22,3 +23,24 @@ export const inferencePasses = (): readonly Pass[] => [
   planMemory,
   selectKernels,
 ];
+
+/** The same for training: what is done to a step, with the schedule of its micro-batches. */
+export const trainingPasses = (): readonly Pass[] => [
+  specialize,
+  canonicalize,
+  fuseMlaProjections,
+  fuseGateUp,
+  insertFp8,
+  scheduleDualpipe,
+  fuseLoops,
+  outlineKernels,
+  planMemory,
+  selectKernels,
+];
+
+/** By the name that `dsvc opt --pipeline` takes. */
+export const pipelines = { inference: inferencePasses, training: trainingPasses } as const;
+export type PipelineName = keyof typeof pipelines;
+
+/** Every pass once, in an order that all pipelines keep. */
+export const allPasses = (): readonly Pass[] => [...new Set([...trainingPasses(), ...inferencePasses()])];

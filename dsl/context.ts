@@ -25,7 +25,7 @@ export interface Frame {
 /** What an author may change with `--set`. */
 export interface Setting {
   readonly name: string;
-  readonly kind: 'dim' | 'option' | 'bound';
+  readonly kind: 'dim' | 'option' | 'bound' | 'deployment';
   /** As written in the model. */
   readonly declared: number | string | boolean;
   /** After `--set`. */

@@ -1,22 +1,33 @@
 // What a model says about how it is to be run and trained, beside what it computes. Checked and kept on the model as
 // data for the passes that read it.
 import type { Span } from '../ir/span.ts';
-import { currentSpan, report } from './context.ts';
+import { currentSpan, declareSetting, report, settingOf } from './context.ts';
 import { describe, listed, nearest } from './words.ts';
 
-/** Ranks along each way of dividing the work; their product is the number of devices. */
+/** In which order a rank works on micro-batches, when layers are spread over stages. */
+export interface Pipeline {
+  readonly kind: 'pipeline';
+  readonly schedule: 'dualpipe' | 'dualpipev' | 'zb1p' | '1f1b';
+  /** Micro-batches of a step. */
+  readonly microBatches: number;
+  /** SMs given to communication kernels. */
+  readonly commSms: number;
+  readonly at: Span;
+}
+
+/** How the work is divided over ranks. */
 export interface Parallel {
   readonly kind: 'parallel';
-  /** Pipeline stages. */
-  readonly pipeline: number;
-  /** Devices that the experts of a layer are spread over. */
-  readonly expert: number;
+  /** Ranks that the layers are spread over, as pipeline stages. */
+  readonly pp: number;
+  /** Ranks that the experts of a layer are spread over. */
+  readonly ep: number;
   /** Replicas that see other data. */
-  readonly data: number;
-  /** Devices that one matrix is spread over. */
-  readonly tensor: number;
-  /** Shards optimizer states over `data` (ZeRO-1). */
-  readonly shardOptimizer: boolean;
+  readonly dp: number;
+  /** What is sharded over replicas: 0 nothing, 1 the optimizer's state. */
+  readonly zero: 0 | 1;
+  /** Null without stages. */
+  readonly pipeline: Pipeline | null;
   readonly at: Span;
 }
 
@@ -43,22 +54,14 @@ export interface Optimizer {
   readonly at: Span;
 }
 
-export interface Schedule {
-  readonly kind: 'schedule';
-  readonly name: 'dualpipe' | 'dualpipev' | 'zb1p' | '1f1b';
-  readonly microBatches: number;
-  /** SMs given to communication kernels. */
-  readonly commSms: number;
-  readonly at: Span;
-}
-
-export type Deployment = Parallel | Precision | Optimizer | Schedule;
+export type Deployment = Parallel | Precision | Optimizer;
+type Declared = Deployment | Pipeline;
 
 type Given<T> = Partial<Omit<T, 'kind' | 'at'>>;
 
 const names = (options: object): readonly string[] => Object.keys(options);
 
-function declare<T extends Deployment>(
+function declare<T extends Declared>(
   kind: T['kind'],
   defaults: Omit<T, 'kind' | 'at'>,
   given: Given<T>,
@@ -73,7 +76,13 @@ function declare<T extends Deployment>(
         meant ? `did you mean '${meant}'?` : `use ${listed(names(defaults))}`,
       );
     }
-  const out = Object.freeze({ ...defaults, ...given, kind, at: currentSpan() }) as unknown as T;
+  const out = Object.freeze({
+    ...defaults,
+    ...given,
+    ...settable({ ...defaults, ...given }),
+    kind,
+    at: currentSpan(),
+  }) as unknown as T;
   check(out, no);
   return out;
 }
@@ -85,29 +94,77 @@ const count = (no: Refuse, name: string, value: unknown): void => {
     no(`${name} must be a whole number from 1 up, not ${describe(value)}`, `leave it out for 1`);
 };
 
-const within = (no: Refuse, name: string, value: unknown, least: number, most: number): void => {
+const within = (
+  no: Refuse,
+  name: string,
+  value: unknown,
+  least: number,
+  most: number,
+  fix = 'see the DeepSeek-V3 report, section 4.2, for its values',
+): void => {
   if (!(typeof value === 'number' && value >= least && value <= most))
-    no(
-      `${name} must be from ${least} to ${most}, not ${describe(value)}`,
-      'see the DeepSeek-V3 report, section 4.2, for its values',
-    );
+    no(`${name} must be from ${least} to ${most}, not ${describe(value)}`, fix);
 };
 
 const oneOf = (no: Refuse, name: string, value: unknown, known: readonly unknown[]): void => {
   if (!known.includes(value)) no(`${name} cannot be ${describe(value)}`, `use ${listed(known.map(String))}`);
 };
 
-/** How the work is divided: `parallel({ pipeline: 16, expert: 64, data: 2 })`. Everything is 1 unless said otherwise. */
+/** What `--set` can change of a deployment, by the name that it has there. */
+const settingNames: Readonly<Record<string, string>> = {
+  pp: 'pp',
+  ep: 'ep',
+  dp: 'dp',
+  microBatches: 'micro_batches',
+  commSms: 'comm_sms',
+};
+
+/** The values that `--set` gives instead of those declared. What is not a number stays text, for the check to refuse. */
+function settable(declared: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const values: Record<string, unknown> = {};
+  for (const [field, name] of Object.entries(settingNames)) {
+    const before = declared[field];
+    if (typeof before !== 'number') continue;
+    const text = settingOf(name);
+    const given = text === undefined ? before : Number(text.replaceAll('_', '') || NaN);
+    const value = Number.isNaN(given) ? text! : given;
+    declareSetting({ name, kind: 'deployment', declared: before, value, at: currentSpan() });
+    values[field] = value;
+  }
+  return values;
+}
+
+/**
+ * How the work is divided: `parallel({ pp: 16, ep: 64, dp: 128, pipeline: dualPipe({ microBatches: 120 }) })`. Counts are 1
+ * unless said otherwise.
+ */
 export const parallel = (given: Given<Parallel>): Parallel =>
-  declare<Parallel>(
-    'parallel',
-    { pipeline: 1, expert: 1, data: 1, tensor: 1, shardOptimizer: true },
-    given,
-    (o, no) => {
-      for (const name of ['pipeline', 'expert', 'data', 'tensor'] as const) count(no, name, o[name]);
-      oneOf(no, 'shardOptimizer', o.shardOptimizer, [true, false]);
-    },
-  );
+  declare<Parallel>('parallel', { pp: 1, ep: 1, dp: 1, zero: 1, pipeline: null }, given, (o, no) => {
+    for (const name of ['pp', 'ep', 'dp'] as const) count(no, name, o[name]);
+    oneOf(no, 'zero', o.zero, [0, 1]);
+    if (o.pipeline !== null && (o.pipeline as Partial<Pipeline> | undefined)?.kind !== 'pipeline')
+      no(
+        `pipeline must be a schedule, not ${describe(o.pipeline)}`,
+        'write pipeline: dualPipe({ microBatches: 32 })',
+      );
+  });
+
+const pipeline =
+  (schedule: Pipeline['schedule']) =>
+  (given: Omit<Given<Pipeline>, 'schedule'>): Pipeline =>
+    declare<Pipeline>('pipeline', { schedule, microBatches: 1, commSms: 20 }, given, (o, no) => {
+      count(no, 'microBatches', o.microBatches);
+      within(no, 'commSms', o.commSms, 1, 131, 'the report gives 20 of 132 SMs to communication');
+    });
+
+/** DualPipe: `dualPipe({ microBatches: 120 })`. From both ends at once; takes an even `pp` and 2·pp micro-batches. */
+export const dualPipe = pipeline('dualpipe');
+/** DualPipeV: down the ranks and back up, two stages on each. Takes 2·pp micro-batches. */
+export const dualPipeV = pipeline('dualpipev');
+/** ZB1P: 1F1B with weight gradients put off into its bubbles. */
+export const zb1p = pipeline('zb1p');
+/** 1F1B: one forward, one backward in turn. */
+export const oneForwardOneBackward = pipeline('1f1b');
 
 /** Numeric plan of training: `precision({ weights: 'fp8', moments: 'bf16', recompute: ['rms_norm'] })`. */
 export const precision = (given: Given<Precision>): Precision =>
@@ -147,21 +204,3 @@ export const optimizer = (given: Given<Optimizer>): Optimizer =>
       within(no, 'clip', o.clip, 0, Infinity);
     },
   );
-
-/** Order of micro-batches over pipeline stages: `schedule({ name: 'dualpipe', microBatches: 32 })`. */
-export const schedule = (given: Given<Schedule>): Schedule =>
-  declare<Schedule>('schedule', { name: 'dualpipe', microBatches: 1, commSms: 20 }, given, (o, no) => {
-    oneOf(no, 'name', o.name, ['dualpipe', 'dualpipev', 'zb1p', '1f1b']);
-    count(no, 'microBatches', o.microBatches);
-    within(no, 'commSms', o.commSms, 0, 131);
-    if (
-      o.name === 'dualpipe' &&
-      Number.isSafeInteger(o.microBatches) &&
-      o.microBatches > 1 &&
-      o.microBatches % 2 !== 0
-    )
-      no(
-        `dualpipe sends half of the micro-batches each way, and ${o.microBatches} is odd`,
-        `use ${o.microBatches + 1}`,
-      );
-  });

@@ -51,7 +51,7 @@ export class ModuleTrace {
 
   get module(): Module {
     const { name, attributes, dims, states, functions } = this;
-    return { name, attributes, dims, states, functions };
+    return { name, attributes, dims, states, functions, schedules: [] };
   }
 
   readonly context: InferContext = (() => {

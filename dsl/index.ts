@@ -5,15 +5,18 @@ export { block, type Block } from './block.ts';
 export { each, range, repeat, type Each, type Range } from './repeat.ts';
 export { model, perLayer, type LayerCaches, type Model, type ModelOptions } from './model.ts';
 export {
+  dualPipe,
+  dualPipeV,
+  oneForwardOneBackward,
   optimizer,
   parallel,
   precision,
-  schedule,
+  zb1p,
   type Deployment,
   type Optimizer,
   type Parallel,
+  type Pipeline,
   type Precision,
-  type Schedule,
 } from './deploy.ts';
 export {
   abs,

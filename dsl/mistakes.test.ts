@@ -177,10 +177,10 @@ export default 0;`,
   ],
   [
     'a deployment that makes no sense',
-    `import { optimizer, parallel, precision, schedule } from 'dsvc';
-parallel({ pipeline: 0, exprt: 3 });
-schedule({ name: 'gpipe' });
-schedule({ microBatches: 3 });
+    `import { dualPipe, optimizer, parallel, precision, zb1p } from 'dsvc';
+parallel({ pp: 0, epp: 3, pipeline: 'gpipe' });
+dualPipe({ microBatches: 2.5 });
+zb1p({ commSms: 132 });
 optimizer({ beta1: 2 });
 precision({ weights: 'f16', recompute: ['all'] });
 export default 0;`,

@@ -58,7 +58,7 @@ export interface ModelOptions<S extends States> {
     state: StateArguments<S>,
   ): Tensor<readonly ['outputs', string]>;
   readonly bounds?: Partial<Record<BoundName, number>>;
-  /** parallel(…), precision(…), optimizer(…), schedule(…) */
+  /** parallel(…), precision(…), optimizer(…) */
   readonly deployment?: readonly Deployment[];
 }
 
@@ -136,11 +136,11 @@ export function model<const S extends States = Record<never, never>>(
   ) as Record<BoundName, number>;
   const deployment: Record<string, Deployment> = {};
   for (const d of options?.deployment ?? []) {
-    if (!['parallel', 'precision', 'optimizer', 'schedule'].includes(d?.kind) || deployment[d.kind])
+    if (!['parallel', 'precision', 'optimizer'].includes(d?.kind) || deployment[d.kind])
       no(
         deployment[d?.kind]
           ? `deployment has ${d.kind} twice`
-          : 'deployment takes parallel, precision, optimizer and schedule',
+          : 'deployment takes parallel, precision and optimizer',
         describe(d),
         'give each at most once',
       );

@@ -85,16 +85,19 @@ describe('--set', () => {
   });
 });
 
-test('deployment is kept on the model', async () => {
-  const before = `const plan = [parallel({ pipeline: 16, expert: 64, data: 2 }), precision({ weights: 'fp8', moments: 'bf16', recompute: ['rms_norm', 'swiglu'] }), optimizer({ learningRate: 1e-4 }), schedule({ microBatches: 32 })];`;
+test('deployment is kept on the model, its counts as set', async () => {
+  const before = `const plan = [parallel({ pp: 16, ep: 64, pipeline: dualPipe({ microBatches: 32 }) }), precision({ weights: 'fp8', moments: 'bf16', recompute: ['rms_norm', 'swiglu'] }), optimizer({ learningRate: 1e-4 })];`;
   const { model } = await fromText(
     around('  return x;', before).replace("model('test', {", "model('test', {\n  deployment: plan,"),
+    { set: { pp: '8', micro_batches: '120' } },
   );
   expect(model.deployment).toMatchObject({
-    parallel: { pipeline: 16, expert: 64, data: 2, tensor: 1, shardOptimizer: true },
+    parallel: {
+      ...{ pp: 8, ep: 64, dp: 1, zero: 1, at: { file: 'model.ts', line: 6 } },
+      pipeline: { schedule: 'dualpipe', microBatches: 120, commSms: 20 },
+    },
     precision: { weights: 'fp8', gradients: 'f32', moments: 'bf16', recompute: ['rms_norm', 'swiglu'] },
     optimizer: { name: 'adamw', learningRate: 1e-4, beta2: 0.95, weightDecay: 0.1, clip: 1 },
-    schedule: { name: 'dualpipe', microBatches: 32, commSms: 20, at: { file: 'model.ts', line: 6 } },
   });
 });
 

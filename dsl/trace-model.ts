@@ -3,7 +3,7 @@
 import { FunctionBuilder } from '../ir/builder.ts';
 import { DiagnosticError, type Diagnostic } from '../ir/diagnostics.ts';
 import type { DType } from '../ir/formats/dtypes.ts';
-import type { Function, Module, StateDeclaration } from '../ir/module.ts';
+import type { Attributes, Function, Module, StateDeclaration } from '../ir/module.ts';
 import {
   dim,
   tensor,
@@ -51,7 +51,7 @@ export function traceModel(
     const trace = new ModuleTrace({
       name: model.name,
       activation: precision === 'f32' ? 'f32' : 'bf16',
-      attributes: { precision },
+      attributes: { precision, ...deploymentAttributes(model) },
       bounds: boundsOf(model, settings),
     });
     declareDims(trace);
@@ -86,6 +86,23 @@ function boundsOf(model: Model, settings: Readonly<Record<string, string>>): Rec
       });
   }
   return bounds;
+}
+
+/** What passes read of the model's deployment. */
+function deploymentAttributes({ deployment: { parallel } }: Model): Attributes {
+  if (!parallel) return {};
+  const { pp, ep, dp, zero, pipeline } = parallel;
+  return {
+    'parallel.pp': pp,
+    'parallel.ep': ep,
+    'parallel.dp': dp,
+    'parallel.zero': zero,
+    ...(pipeline && {
+      'pipeline.schedule': pipeline.schedule,
+      'pipeline.micro_batches': pipeline.microBatches,
+      'pipeline.comm_sms': pipeline.commSms,
+    }),
+  };
 }
 
 function declareDims(trace: ModuleTrace): void {

@@ -11,6 +11,7 @@ import {
   combineTokens,
   concat,
   dim,
+  dualPipe,
   embedding,
   gather,
   groupedLinear,
@@ -20,6 +21,7 @@ import {
   model,
   option,
   outputsOf,
+  parallel,
   perLayer,
   range,
   remember,
@@ -147,4 +149,6 @@ export default model('deepseek_v3', {
     const last = rmsNorm(gather(deep, outputsOf(at)), 'model.norm');
     return linear(last, vocab, 'lm_head', { dtype: 'f32' });
   },
+  // Report, section 3.2: 2048 GPUs; 15360 sequences a step are 120 for each of 128 replicas.
+  deployment: [parallel({ pp: 16, ep: 64, dp: 128, zero: 1, pipeline: dualPipe({ microBatches: 120 }) })],
 });

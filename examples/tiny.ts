@@ -5,11 +5,13 @@ import {
   cache,
   deepseekMoe,
   dim,
+  dualPipe,
   embedding,
   head,
   mla,
   model,
   option,
+  parallel,
   perLayer,
   range,
   repeat,
@@ -75,5 +77,6 @@ export default model('tiny', {
     const deep = repeat(range(denseLayers, layers), moeLayer, shallow, at, caches);
     return head(deep, at, vocab);
   },
+  deployment: [parallel({ pp: 4, pipeline: dualPipe({ microBatches: 8 }) })],
   bounds: { tokens: 512, batch: 16, cached: 4096, sequences: 16, outputs: 16 },
 });

@@ -1,5 +1,6 @@
 // The IR itself: a module of functions in SSA form, all plain immutable data. A pass maps one module to another.
 // Values are compared by identity; their names serve people and text only.
+import type { Schedule } from './schedule.ts';
 import type { Span } from './span.ts';
 import type { Dim, TensorType, Type } from './types.ts';
 
@@ -117,6 +118,8 @@ export interface Module {
   readonly states: readonly StateDeclaration[];
   /** Callees before callers. */
   readonly functions: readonly Function[];
+  /** Pipeline schedules of training steps. */
+  readonly schedules: readonly Schedule[];
 }
 
 /** The largest number of rows a ragged dim can hold for `count` elements of its parent. */

@@ -10,10 +10,12 @@ import {
 } from './module.ts';
 import { noSpan } from './span.ts';
 import { printDim, printState } from './text/printer.ts';
+import { printScheduleHeader } from './text/schedule-printer.ts';
 import { didYouMean, isDimName, isIdentifier } from './text/spelling.ts';
 import { showType } from './types.ts';
 import { verifyFunction } from './verify/function.ts';
 import { reporter, type ModuleTable, type Place, type Report } from './verify/report.ts';
+import { verifySchedule } from './verify/schedule.ts';
 import { verifyType } from './verify/types.ts';
 
 /** Everything wrong with a module; empty when it is sound. Never throws. */
@@ -49,7 +51,23 @@ export function verifyModule(module: Module): Diagnostic[] {
       );
     earlier.set(f.name, f);
   }
+  verifySchedules(module, report);
   return found;
+}
+
+function verifySchedules(module: Module, report: Report): void {
+  const names = new Set<string>();
+  for (const s of module.schedules) {
+    verifySchedule(s, report);
+    if (names.has(s.name))
+      report(
+        'ir/duplicate-name',
+        `there are two schedules @${s.name}`,
+        { span: s.span, text: () => printScheduleHeader(s) },
+        'rename one of them',
+      );
+    names.add(s.name);
+  }
 }
 
 function verifyDims(module: Module, table: ModuleTable, report: Report): void {

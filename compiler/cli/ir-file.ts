@@ -2,6 +2,7 @@
 import { DiagnosticError, type Diagnostic } from '../../ir/diagnostics.ts';
 import type { Module } from '../../ir/module.ts';
 import { verifyModule } from '../../ir/verify.ts';
+import { verifySchedule } from '../schedule/verify.ts';
 import { readText, stdinName } from './files.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -24,5 +25,8 @@ export async function readIr(
   for (const d of diagnostics) terminal.report(d);
   const wrong = verifyModule(module);
   if (errors(wrong)) throw new DiagnosticError(wrong);
+  const schedules = module.schedules.flatMap(verifySchedule);
+  if (errors(schedules)) throw new DiagnosticError(schedules);
+  for (const d of schedules) terminal.report(d);
   return { module, header };
 }

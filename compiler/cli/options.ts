@@ -1,4 +1,5 @@
 // The options of each command as commander hands them over, after program.ts has checked the words in them.
+import type { PipelineName } from '../pipeline.ts';
 
 export interface ModelOptions {
   readonly precision?: 'f32' | 'bf16' | 'fp8';
@@ -53,9 +54,11 @@ export interface RunOptions extends ModelOptions, PassOptions {
   readonly numerics?: 'f64';
 }
 
+export const pipelineNames = ['inference', 'training'] as const satisfies readonly PipelineName[];
+
 export interface OptOptions extends PassOptions {
   readonly pass: readonly string[];
-  readonly pipeline?: boolean;
+  readonly pipeline?: PipelineName;
   readonly output?: string;
 }
 
@@ -65,4 +68,38 @@ export interface ImportOptions {
 
 export interface ListOptions {
   readonly format: 'text' | 'json';
+}
+
+export const scheduleKinds = ['dualpipe', 'dualpipev', 'zb1p', '1f1b'] as const;
+export const scheduleFormats = ['text', 'json', 'trace', 'svg'] as const;
+export const transferModes = ['async', 'blocking'] as const;
+
+export interface ScheduleOptions extends ModelOptions {
+  readonly kind?: (typeof scheduleKinds)[number];
+  readonly ranks?: number;
+  readonly microBatches?: number;
+  readonly cost?: string;
+  readonly costs?: string;
+  readonly transfer?: (typeof transferModes)[number];
+  readonly format?: (typeof scheduleFormats)[number];
+  readonly output?: string;
+  readonly check?: boolean;
+  readonly pair?: boolean;
+  readonly layers?: number;
+}
+
+export const tensorCoreModes = ['exact', 'f32'] as const;
+
+export interface EmuOptions {
+  readonly launch?: string;
+  readonly output?: string;
+  readonly seed: number;
+  readonly threads?: number;
+  readonly check: readonly string[];
+  readonly tensorCore: (typeof tensorCoreModes)[number];
+  readonly maxInstructions?: number;
+  readonly sms?: number;
+  readonly stats?: string;
+  readonly print?: boolean;
+  readonly listChecks?: boolean;
 }

@@ -2,22 +2,18 @@
 // `dsvc --help` loads commander and nothing else.
 import { Command, Option } from 'commander';
 import { addModelFlags, addPassFlags, list, oneOf, someOf, wholeNumber } from './flags.ts';
-import { emitKinds } from './options.ts';
+import { emitKinds, pipelineNames } from './options.ts';
 import { packageVersion } from './package-root.ts';
-import type { Session } from './session.ts';
+import { addSchedule } from './program-schedule.ts';
+import type { Act, Handler, Outcome, Session } from './session.ts';
 import { logLevels } from './terminal.ts';
-
-/** A command's exit code; nothing means 0, or 1 when it reported errors. */
-type Outcome = Promise<number | void>;
-
-type Handler = (session: Session, ...args: never[]) => Outcome;
 
 /** Builds the command line. `finish` is called with the exit code of the command that ran. */
 export function buildProgram(session: Session, finish: (code: number | void) => void): Command {
   const program = new Command('dsvc');
-  const act =
-    (load: () => Promise<Handler>) =>
-    async (...args: unknown[]): Promise<void> => {
+  const act: Act =
+    (load) =>
+    async (...args) => {
       // Commander appends the command itself; no handler needs it.
       const run = (await load()) as (session: Session, ...rest: unknown[]) => Outcome;
       finish(await run(session, ...args.slice(0, -1)));
@@ -63,11 +59,10 @@ Exit codes: 0 ok, 1 error in the input, 2 bad usage, 3 bug in dsvc, 4 missing to
   addCompile(program, act);
   addRun(program, act);
   addOpt(program, act);
+  addSchedule(program, act);
   addSmall(program, act);
   return program;
 }
-
-type Act = (load: () => Promise<Handler>) => (...args: unknown[]) => Promise<void>;
 
 function addCheck(program: Command, act: Act): void {
   const command = program
@@ -209,7 +204,11 @@ function addOpt(program: Command, act: Act): void {
         .argParser(list)
         .default([], 'none'),
     )
-    .option('--pipeline', 'run all passes of the inference pipeline')
+    .addOption(
+      new Option('--pipeline [name]', `run all passes of a pipeline: ${pipelineNames.join(', ')}`)
+        .preset('inference')
+        .argParser(oneOf('--pipeline', pipelineNames)),
+    )
     .option('-o, --output <file>', 'write the result there, - for standard output (default: only verify)');
   addPassFlags(command)
     .addHelpText(
@@ -218,7 +217,7 @@ function addOpt(program: Command, act: Act): void {
 Examples:
   dsvc opt x.dsir -o -
   dsvc opt 003-fuse-gate-up.dsir --pass insert-fp8 -o -
-  dsvc opt - --pipeline --print-ir-after-change -o out.dsir < x.dsir`,
+  dsvc opt - --pipeline=training --print-ir-after-change -o out.dsir < x.dsir`,
     )
     .action(act(async () => (await import('./commands/opt.ts')).opt as Handler));
 }

@@ -10,7 +10,14 @@ import { interpret, type InterpretOptions } from './interpreter.ts';
 import type { RuntimeValue, TensorData } from './values.ts';
 import type { WeightSource } from './weights.ts';
 
-export const emptyModule: Module = { name: 'test', attributes: {}, dims: [], states: [], functions: [] };
+export const emptyModule: Module = {
+  name: 'test',
+  attributes: {},
+  dims: [],
+  states: [],
+  functions: [],
+  schedules: [],
+};
 
 /** A source for functions that have no weights. */
 export const noWeights: WeightSource = { get: () => undefined };

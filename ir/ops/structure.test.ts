@@ -20,6 +20,7 @@ const module: Module = {
     },
   ],
   functions: [],
+  schedules: [],
 };
 
 interface Shape {

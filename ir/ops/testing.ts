@@ -35,7 +35,14 @@ export function type(text: string): Type {
 
 export const tensorType = (text: string): TensorType => type(text) as TensorType;
 
-const emptyModule: Module = { name: 'test', attributes: {}, dims: [], states: [], functions: [] };
+const emptyModule: Module = {
+  name: 'test',
+  attributes: {},
+  dims: [],
+  states: [],
+  functions: [],
+  schedules: [],
+};
 const noCallees: InferContext = {
   module: emptyModule,
   callee: (name) => {

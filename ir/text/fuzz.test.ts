@@ -11,6 +11,7 @@ const fixture = (name: string): string =>
   readFileSync(new URL(`../fixtures/${name}`, import.meta.url), 'utf8');
 const everyOp = fixture('every-op.dsir');
 const small = fixture('small.dsir');
+const schedule = fixture('schedule.dsir');
 
 /** Parses and checks what must hold for every text; gives the module when there is one. */
 function check(text: string): Module | null {
@@ -67,6 +68,12 @@ const words = [
     ' ',
   ),
   ...'at add matmul split const call repeat cache_append axis axes sizes prefix true inf f32 bf16 f8e4m3 positions routing'.split(
+    ' ',
+  ),
+  ...'schedule layer stage order rank stages on after compute comm forward backward backward_input weights'.split(
+    ' ',
+  ),
+  ...'overlap send receive commit activations gradients kind micro_batches d0 m0 d1 m99 moe attention(F) & <-'.split(
     ' ',
   ),
   ...[
@@ -127,8 +134,9 @@ test('token soup', () => {
   const soup = fc.array(fc.constantFrom(...words), { maxLength: 120 }).map((tokens) => tokens.join(' '));
   const start =
     'dsir 1\nmodule @m {\ndim tokens <= 8\nblock @f(%x: f32[tokens, 4], inout %y: f32[4]) -> () {\n';
+  const inSchedule = schedule.slice(0, schedule.indexOf('      forward'));
   fc.assert(
-    fc.property(soup, fc.constantFrom('', start), (text, before) => void check(before + text)),
+    fc.property(soup, fc.constantFrom('', start, inSchedule), (text, before) => void check(before + text)),
     { numRuns: 1000 },
   );
 });
@@ -187,6 +195,7 @@ const damage = fc
 test.each([
   ['small.dsir', small, 700],
   ['every-op.dsir', everyOp, 700],
+  ['schedule.dsir', schedule, 700],
 ])('mutations of %s', (_, text, numRuns) => {
   let [good, bad] = [0, 0];
   fc.assert(
@@ -217,6 +226,7 @@ test('a damaged line is one or a few messages, not a flood', () => {
 
 const large = 300_000;
 const inside = 'dsir 1\nmodule @m {\nblock @f(%x: f32[4]) -> () {\n';
+const inRank = 'dsir 1\nmodule @m {\nschedule @s {kind = ""} {\nrank 0 stages [0] {\n';
 const fill = (piece: string): string => piece.repeat(Math.ceil(large / piece.length));
 
 test.each<[string, string]>([
@@ -243,6 +253,10 @@ test.each<[string, string]>([
     'unknown values with like names',
     `${inside}${Array.from({ length: 12_000 }, (_, i) => `%v${i} = neg %w${i} : f32[4]`).join('\n')}`,
   ],
+  ['one long line of ops', `${inRank}${fill('commit; ')}commit`],
+  ['wrong ops', `${inRank}${fill('send d0\n')}`],
+  ['ranks that do not end', `${inRank}${fill('rank 1 stages [0] {\n')}`],
+  ['one long direction', `${inRank}forward d${fill('1')} m0`],
   ['one long operand list', `${inside}%y = concat ${fill('%x, ')}%x {axis = 0} : f32[4]`],
 ])('300 KB of %s end in errors at places in the text', (_, text) => {
   check(text);
@@ -272,4 +286,16 @@ test('one function of very many ops', () => {
   const { module } = parseModule(text, 'x.dsir');
   expect(verifyModule(module!)).toEqual([]);
   expect(module!.functions[0].body.length).toBe(ops);
+});
+
+test('a schedule of very many ops', () => {
+  const { module: small } = parseModule(schedule, 'schedule.dsir');
+  const [train] = small!.schedules;
+  const ops = Array.from({ length: 2000 }, () => train.programs[0].ops).flat();
+  const programs = train.programs.with(0, { ...train.programs[0], ops });
+  const text = printModule({ ...small!, schedules: [{ ...train, programs }] });
+  const { module } = parseModule(text, 'x.dsir');
+  expect(verifyModule(module!)).toEqual([]);
+  expect(module!.schedules[0].programs[0].ops.length).toBe(26_000);
+  expect(printModule(module!)).toBe(text);
 });

@@ -1,16 +1,14 @@
 // The grammar of one line of IR text, with chevrotain. A line is a statement, so a mistake never reaches beyond its
 // line; which lines may follow which is the reader's business. Rules return plain records with the tokens that
 // messages point at; what can be said without knowing the module (a dtype, an escape) is checked here.
-import { EmbeddedActionsParser, type IToken, type ParserMethod, type TokenType } from 'chevrotain';
-import type { Attribute, FunctionKind } from '../module.ts';
-import { noSpan, type Span } from '../span.ts';
+import type { IToken } from 'chevrotain';
+import type { FunctionKind } from '../module.ts';
 import { dim, type Dim, type ScaleLevel, type Type } from '../types.ts';
+import { CommonGrammar, type Rule } from './grammar-common.ts';
 import type {
-  AttributeNode,
   DeriveLine,
   DimLine,
   ExpressionNode,
-  Finding,
   HeaderLine,
   ModuleLine,
   OperandKind,
@@ -21,31 +19,13 @@ import type {
   StateLine,
   TypeNode,
 } from './lines.ts';
-import { naturalNumber, numberOf, placeOf, scaleLevel, stringOf, typeOf, type Find } from './literals.ts';
-import { grammarMessages } from './messages.ts';
-import { valueWords } from './spelling.ts';
+import { scaleLevel, typeOf } from './literals.ts';
 import * as T from './tokens.ts';
 
-/** Brackets nested deeper than this are refused before parsing: recursion must not exhaust the stack. */
-export const deepestNesting = 64;
-
-type Rule<R> = ParserMethod<[], R>;
-
-export class LineParser extends EmbeddedActionsParser {
-  /** What rules found wrong in the line read last, besides syntax. */
-  findings: Finding[] = [];
-
+export class LineParser extends CommonGrammar {
   constructor() {
-    super(T.vocabulary, { maxLookahead: 2, errorMessageProvider: grammarMessages });
+    super();
     this.performSelfAnalysis();
-  }
-
-  /** Reads a line with a rule; null when it does not fit, and then `errors` has one entry. */
-  read<R>(rule: Rule<R>, tokens: IToken[]): R | null {
-    this.findings = [];
-    this.input = tokens;
-    const result = rule.call(this);
-    return this.errors.length > 0 ? null : result;
   }
 
   readonly versionLine: Rule<IToken> = this.RULE('versionLine', () => {
@@ -255,57 +235,6 @@ export class LineParser extends EmbeddedActionsParser {
     ]),
   );
 
-  private readonly attributes: Rule<AttributeNode[]> = this.RULE('attributes', () => {
-    const list: AttributeNode[] = [];
-    this.CONSUME(T.LeftBrace);
-    this.AT_LEAST_ONE_SEP({
-      SEP: T.Comma,
-      DEF: () => {
-        const from = this.OR([
-          { ALT: () => this.CONSUME(T.Identifier) },
-          { ALT: () => this.CONSUME(T.StringLiteral) },
-        ]);
-        this.CONSUME(T.Equals);
-        const { value, to } = this.SUBRULE(this.value);
-        const name = from.tokenType === T.StringLiteral ? this.unquote(from) : from.image;
-        list.push({ name, value, from, to });
-      },
-    });
-    this.CONSUME(T.RightBrace);
-    return list;
-  });
-
-  private readonly value: Rule<{ value: Attribute; to: IToken }> = this.RULE('value', () =>
-    this.OR<{ value: Attribute; to: IToken }>([
-      {
-        ALT: () => {
-          const to = this.CONSUME(T.NumberLiteral);
-          return { value: this.RECORDING_PHASE ? 0 : numberOf(to, this.find), to };
-        },
-      },
-      {
-        ALT: () => {
-          const to = this.CONSUME(T.StringLiteral);
-          return { value: this.unquote(to), to };
-        },
-      },
-      {
-        ALT: () => {
-          const to = this.CONSUME(T.Identifier);
-          return { value: valueWords.get(to.image) ?? to.image, to };
-        },
-      },
-      {
-        ALT: () => {
-          const items: Attribute[] = [];
-          this.CONSUME(T.LeftBracket);
-          this.MANY_SEP({ SEP: T.Comma, DEF: () => void items.push(this.SUBRULE(this.value).value) });
-          return { value: items, to: this.CONSUME(T.RightBracket) };
-        },
-      },
-    ]),
-  );
-
   // One token decides, so that a type that ends early is reported where it ends; `state` alone is no dtype.
   private readonly type: Rule<TypeNode> = this.RULE('type', () =>
     this.OR<TypeNode>({
@@ -388,26 +317,6 @@ export class LineParser extends EmbeddedActionsParser {
     this.OR([{ ALT: () => this.CONSUME(T.Identifier) }, { ALT: () => this.CONSUME(T.DimName) }]),
   );
 
-  /** A natural number. */
-  private readonly count: Rule<number> = this.RULE('count', () => {
-    const token = this.CONSUME(T.NumberLiteral);
-    return this.RECORDING_PHASE ? 0 : naturalNumber(token, this.find);
-  });
-
-  /** The author's place at the end of a line, or noSpan. */
-  private readonly place: Rule<Span> = this.RULE('place', () => {
-    const token = this.OPTION(() => this.CONSUME(T.Place));
-    return token === undefined || this.RECORDING_PHASE ? noSpan : placeOf(token, this.find);
-  });
-
-  private readonly find: Find = (finding) => {
-    if (!this.RECORDING_PHASE) this.findings.push(finding);
-  };
-
-  private unquote(token: IToken): string {
-    return this.RECORDING_PHASE ? '' : stringOf(token, this.find);
-  }
-
   private named(kind: OperandKind, from: IToken, to: IToken): OperandNode {
     return { kind, name: this.unquote(to), from, to };
   }
@@ -417,16 +326,3 @@ let shared: LineParser | null = null;
 
 /** The one parser: building it analyses the grammar, which takes some milliseconds. */
 export const lineParser = (): LineParser => (shared ??= new LineParser());
-
-/** True when brackets nest deeper than the parser may recurse. */
-export function nestsTooDeep(tokens: readonly IToken[]): boolean {
-  if (tokens.length <= deepestNesting) return false;
-  const opening: readonly TokenType[] = [T.LeftParen, T.LeftBracket, T.LeftBrace];
-  const closing: readonly TokenType[] = [T.RightParen, T.RightBracket, T.RightBrace];
-  let depth = 0;
-  for (const { tokenType } of tokens) {
-    if (opening.includes(tokenType) && ++depth > deepestNesting) return true;
-    if (closing.includes(tokenType)) depth--;
-  }
-  return false;
-}

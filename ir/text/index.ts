@@ -2,3 +2,4 @@
 // may print or parse imports this module when it comes to that.
 export { parseModule, type ParseResult } from './parser.ts';
 export { printFunction, printModule, printOp, type PrintOptions } from './printer.ts';
+export { printSchedule, printScheduleOp } from './schedule-printer.ts';

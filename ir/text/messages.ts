@@ -15,6 +15,27 @@ export const lineForms: Readonly<Record<string, string>> = {
   deriveLine: 'write `derive "name": bf16[16, 4] = concat(param "a", param "b") {axis = 0}`',
   returnLine: 'write `return %a, param "w"; %final`',
   opLine: 'write `%result = op %a, param "w" {attribute = 1} : f32[8] at file:1:2-3`',
+  scheduleLine: 'write `schedule @name {kind = "dualpipe", micro_batches = 8, …} {`',
+  layerLine:
+    'write `layer moe = attention + weights, dispatch on comm, mlp + weights, combine on comm` (with blanks around +)',
+  stageLine: 'write `stage 0 = dense * 3, moe` (with blanks around *)',
+  orderLine: 'write `order forward moe {` or `order overlap moe & moe {`',
+  stepLine:
+    'write `compute attention(F) after input(F), combine(B)` or `comm dispatch(F) after attention(F)`',
+  rankLine: 'write `rank 0 stages [0, 7] {`',
+  rankOpsLine: 'write ops such as `forward d0 m0` or `commit`, with ; between them',
+};
+
+/** How each op of a rank is written. */
+export const rankOpForms: Readonly<Record<string, string>> = {
+  forward: 'write `forward d0 m0`',
+  backward: 'write `backward d0 m0`',
+  backward_input: 'write `backward_input d0 m0`',
+  weights: 'write `weights d0 m0`',
+  overlap: 'write `overlap forward d0 m3 & backward d1 m1`',
+  send: 'write `send activations d0 m0 -> 1` or `send gradients d0 m0 -> 1`',
+  receive: 'write `receive activations d0 m0 <- 1` or `receive gradients d0 m0 <- 1`',
+  commit: 'write `commit` alone',
 };
 
 const found = (token: IToken | undefined): string => {

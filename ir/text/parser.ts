@@ -12,11 +12,15 @@ import type {
   StateDeclaration,
   StatePolicy,
 } from '../module.ts';
+import type { Schedule } from '../schedule.ts';
 import type { ModuleScope } from './application.ts';
 import { FunctionReader } from './function-reader.ts';
-import { deepestNesting, lineParser, nestsTooDeep, type LineParser } from './grammar.ts';
+import type { Rule } from './grammar-common.ts';
+import { lineParser, type LineParser } from './grammar.ts';
 import type { AttributeNode, DimLine, StateLine, TypeNode } from './lines.ts';
 import { lineForms } from './messages.ts';
+import { readLine } from './read-line.ts';
+import { ScheduleReader, type ScheduleScope } from './schedule-reader.ts';
 import { mostDiagnostics, Sink } from './sink.ts';
 import { didYouMean } from './spelling.ts';
 import { endOf, FunctionName, RightBrace, tokenizeLines, ValueName } from './tokens.ts';
@@ -66,11 +70,17 @@ function headerOf(text: string): string[] {
 }
 
 const functionWords = ['entry', 'block', 'kernel'];
-const moduleWords = ['dim', 'state', ...functionWords];
+/** What has a body: a line that starts with one of these and a name is the header of another one. */
+const bodyWords = [...functionWords, 'schedule'];
+const moduleWords = ['dim', 'state', ...bodyWords];
 /** The order in which sections must stand. */
-const sectionOf = (word: string): number => (word === 'dim' ? 0 : word === 'state' ? 1 : 2);
+const sectionOf = (word: string): number =>
+  word === 'dim' ? 0 : word === 'state' ? 1 : word === 'schedule' ? 3 : 2;
 
-class ModuleReader implements ModuleScope {
+const startsBody = (tokens: readonly IToken[]): boolean =>
+  bodyWords.includes(tokens[0].image) && tokens.length > 1 && tokens[1].tokenType === FunctionName;
+
+class ModuleReader implements ModuleScope, ScheduleScope {
   readonly dims = new Set<string>();
   readonly states = new Set<string>();
   readonly functions = new Map<string, Function>();
@@ -79,6 +89,7 @@ class ModuleReader implements ModuleScope {
   private readonly dimList: DimDeclaration[] = [];
   private readonly stateList: StateDeclaration[] = [];
   private readonly functionList: Function[] = [];
+  private readonly scheduleList: Schedule[] = [];
   private readonly namedAt = new Map<string, IToken>();
   private readonly text: string;
   private last: IToken | null = null;
@@ -91,6 +102,7 @@ class ModuleReader implements ModuleScope {
   private opened = true;
   private state: 'version' | 'module' | 'inside' | 'after' | 'done' = 'version';
   private current: FunctionReader | null = null;
+  private schedule: ScheduleReader | null = null;
 
   constructor(text: string, sink: Sink) {
     this.sink = sink;
@@ -107,6 +119,7 @@ class ModuleReader implements ModuleScope {
       dims: this.dimList,
       states: this.stateList,
       functions: this.functionList,
+      schedules: this.scheduleList,
     };
   }
 
@@ -127,27 +140,8 @@ class ModuleReader implements ModuleScope {
     return this.module;
   }
 
-  /** Reads one line with a rule and reports what is wrong with it; null when it is of no use. */
-  private parse<R>(rule: (idx?: number) => R, form: string, tokens: IToken[]): R | null {
-    if (nestsTooDeep(tokens)) {
-      const last = tokens[tokens.length - 1];
-      this.sink.at('ir/syntax', `brackets nest deeper than ${deepestNesting} levels`, tokens[0], {
-        to: last,
-      });
-      return null;
-    }
-    const result = this.parser.read(rule as LineParser['opLine'], tokens) as R | null;
-    for (const f of this.parser.findings) this.sink.finding(f);
-    // A header is of use even so: without it the body would be noise. Syntax errors mostly follow from findings.
-    if (this.parser.findings.length > 0) return form === 'headerLine' ? result : null;
-    if (result !== null) return result;
-    const { message, token } = this.parser.errors[0];
-    const fix = lineForms[form];
-    if (Number.isNaN(token.startOffset)) {
-      const end = endOf(tokens[tokens.length - 1]);
-      this.sink.error('ir/syntax', message, end, end, { fix });
-    } else this.sink.at('ir/syntax', message, token, { fix });
-    return null;
+  private parse<R>(rule: Rule<R>, form: string, tokens: IToken[]): R | null {
+    return readLine(this.parser, rule, form, tokens, this.sink);
   }
 
   private line(tokens: IToken[]): void {
@@ -186,6 +180,7 @@ class ModuleReader implements ModuleScope {
         return;
       case 'inside':
         if (this.current) this.functionLine(this.current, tokens);
+        else if (this.schedule) this.scheduleLine(this.schedule, tokens);
         else this.moduleLevelLine(tokens);
     }
   }
@@ -220,7 +215,7 @@ class ModuleReader implements ModuleScope {
       const op = first.tokenType === ValueName || word === 'return';
       this.sink.at(
         'ir/syntax',
-        op ? 'this line belongs in a function' : 'expected a dim, a state or a function here',
+        op ? 'this line belongs in a function' : 'expected a dim, a state, a function or a schedule here',
         first,
         {
           fix: op
@@ -234,11 +229,12 @@ class ModuleReader implements ModuleScope {
     const section = sectionOf(word);
     if (section < this.section)
       this.sink.at('ir/syntax', `${word} stands too late`, first, {
-        fix: 'the order is: dims, states, functions',
+        fix: 'the order is: dims, states, functions, schedules',
       });
     this.section = Math.max(this.section, section);
     if (word === 'dim') this.dim(tokens);
     else if (word === 'state') this.stateDeclaration(tokens);
+    else if (word === 'schedule') this.schedule = new ScheduleReader(this, this.sink, tokens);
     else this.header(tokens, word as FunctionKind);
   }
 
@@ -316,11 +312,8 @@ class ModuleReader implements ModuleScope {
         });
       return this.close(reader, first);
     }
-    if (functionWords.includes(word) && tokens.length > 1 && tokens[1].tokenType === FunctionName) {
-      this.sink.at('ir/syntax', `@${reader.name} has not ended before this function starts`, first, {
-        fix: 'write `}` on a line before',
-        notes: [{ message: `@${reader.name} starts here`, at: reader.nameToken }],
-      });
+    if (startsBody(tokens)) {
+      this.notEnded(`@${reader.name}`, reader.nameToken, first);
       this.close(reader, null);
       return this.moduleLevelLine(tokens);
     }
@@ -352,6 +345,26 @@ class ModuleReader implements ModuleScope {
     this.functionList.push(f);
   }
 
+  private scheduleLine(reader: ScheduleReader, tokens: IToken[]): void {
+    if (startsBody(tokens)) {
+      this.notEnded(reader.open.what, reader.open.at, tokens[0]);
+      this.schedule = null;
+      return this.moduleLevelLine(tokens);
+    }
+    const schedule = reader.line(tokens);
+    if (schedule === undefined) return;
+    if (schedule) this.scheduleList.push(schedule);
+    this.schedule = null;
+  }
+
+  private notEnded(what: string, at: IToken, next: IToken): void {
+    const other = next.image === 'schedule' ? 'schedule' : 'function';
+    this.sink.at('ir/syntax', `${what} has not ended before this ${other} starts`, next, {
+      fix: 'write `}` on a line before',
+      notes: [{ message: `${what} starts here`, at }],
+    });
+  }
+
   private finish(): void {
     const end = this.last ? endOf(this.last) : 0;
     if (this.state === 'version') {
@@ -362,18 +375,23 @@ class ModuleReader implements ModuleScope {
       this.sink.error('ir/syntax', 'the text ends before the module', end, end, {
         fix: lineForms.moduleLine,
       });
-    } else if (this.state === 'inside' && (this.opened || this.current)) {
-      const open = this.current;
-      const what = open ? `function @${open.name}` : 'the module';
+    } else if (this.state === 'inside' && (this.opened || this.current || this.schedule)) {
+      const body = this.current ?? this.schedule;
+      const open = this.current
+        ? { what: `@${this.current.name}`, at: this.current.nameToken }
+        : this.schedule?.open;
+      const what = this.current ? `function @${this.current.name}` : (open?.what ?? 'the module');
       this.sink.error('ir/syntax', `the text ends inside ${what}`, end, end, {
-        fix: open ? 'write `}` for the function and one for the module' : 'write `}` on a line of its own',
-        ...(open ? { notes: [{ message: `@${open.name} starts here`, at: open.nameToken }] } : {}),
+        fix: body
+          ? `write \`}\` for the ${this.current ? 'function' : 'schedule'} and one for the module`
+          : 'write `}` on a line of its own',
+        ...(open ? { notes: [{ message: `${open.what} starts here`, at: open.at }] } : {}),
       });
     }
   }
 
   /** Takes a name of the module, or reports that it is taken. */
-  private unique(key: string, at: IToken): boolean {
+  unique(key: string, at: IToken): boolean {
     const before = this.namedAt.get(key);
     if (before === undefined) {
       this.namedAt.set(key, at);

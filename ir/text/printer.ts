@@ -16,9 +16,9 @@ import type {
 import { calleeOf } from '../module.ts';
 import { commonAttributes, type AttributeSpec } from '../ops/define.ts';
 import { opTable } from '../ops/index.ts';
-import type { Span } from '../span.ts';
 import { showType } from '../types.ts';
-import { isIdentifier, spellAttribute, spellSpan } from './spelling.ts';
+import { scheduleLines } from './schedule-printer.ts';
+import { isIdentifier, spellAttribute, spellPlace } from './spelling.ts';
 
 export interface PrintOptions {
   /** Comment lines before `dsir 1`, without their `// `: which command reproduces a dump, say. */
@@ -37,6 +37,14 @@ export function printModule(module: Module, options: PrintOptions = {}): string 
     if (i > 0 || module.dims.length > 0 || module.states.length > 0) out.push('');
     functionLines(f, '  ', out);
   });
+  for (const schedule of module.schedules) {
+    if (
+      module.functions.length + module.dims.length + module.states.length > 0 ||
+      schedule !== module.schedules[0]
+    )
+      out.push('');
+    scheduleLines(schedule, '  ', out);
+  }
   out.push('}');
   return out.join('\n') + '\n';
 }
@@ -61,7 +69,7 @@ function functionLines(f: Function, indent: string, out: string[]): void {
 function printHeader(f: Function): string {
   const args = f.arguments.map(printArgument).join(', ');
   const results = f.results.map((v) => showType(v.type)).join(', ');
-  return `${f.kind} @${f.name}(${args}) -> (${results})${printAttributes(f.attributes)}${printPlace(f.span)} {`;
+  return `${f.kind} @${f.name}(${args}) -> (${results})${printAttributes(f.attributes)}${spellPlace(f.span)} {`;
 }
 
 const printArgument = (a: Argument): string =>
@@ -84,8 +92,8 @@ export function printState(s: StateDeclaration): string {
 /** A weight, a buffer or a derived weight, on one line. */
 export function printDeclaration(d: Declaration): string {
   const head = `${JSON.stringify(d.value.name)}: ${showType(d.value.type)}`;
-  if (d.kind === 'derived') return `derive ${head} = ${printExpression(d.expression)}${printPlace(d.span)}`;
-  return `${d.kind === 'buffer' ? 'buffer' : 'param'} ${head} stored [${d.stored.join(', ')}]${printPlace(d.span)}`;
+  if (d.kind === 'derived') return `derive ${head} = ${printExpression(d.expression)}${spellPlace(d.span)}`;
+  return `${d.kind === 'buffer' ? 'buffer' : 'param'} ${head} stored [${d.stored.join(', ')}]${spellPlace(d.span)}`;
 }
 
 function printExpression(e: DeriveExpression): string {
@@ -104,7 +112,7 @@ export function printOp(op: Op): string {
   if (op.operands.length > 0) text += ` ${op.operands.map(printOperand).join(', ')}`;
   text += printAttributes(op.attributes, op.op, callee === null ? null : 'callee');
   if (op.results.length > 0) text += ` : ${op.results.map((r) => showType(r.type)).join(', ')}`;
-  return text + printPlace(op.span);
+  return text + spellPlace(op.span);
 }
 
 function printOperand(v: Value): string {
@@ -120,8 +128,6 @@ function printOperand(v: Value): string {
       return `%${v.name}`;
   }
 }
-
-const printPlace = (span: Span): string => (span.file === '' ? '' : ` at ${spellSpan(span)}`);
 
 const specsByOp = new Map<string, Readonly<Record<string, AttributeSpec>>>();
 

@@ -66,7 +66,8 @@ export class Sink {
     this.at(f.code, f.message, f.from, { to: f.to, label: f.label, fix: f.fix });
   }
 
-  private span(from: number, to: number): Span {
+  /** The place between two offsets of the text. */
+  span(from: number, to: number): Span {
     const starts = (this.lineStarts ??= this.startsOfLines());
     // The last line that starts at or before `from`.
     let low = 0;

@@ -44,6 +44,9 @@ export function spellSpan(span: Span): string {
   return `${file}:${span.line}:${span.column}-${end}`;
 }
 
+/** ` at file:line:column-end` as it ends a line; nothing when there is no place. */
+export const spellPlace = (span: Span): string => (span.file === '' ? '' : ` at ${spellSpan(span)}`);
+
 const longestCompared = 64;
 
 /**

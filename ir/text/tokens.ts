@@ -14,12 +14,15 @@ export const Identifier = createToken({
   label: 'a name',
 });
 
+/** A word that is not the beginning of a longer name; as `longer_alt`, the first longer token would win, not the longest. */
+const whole = (pattern: string): RegExp => new RegExp(`${pattern}(?![A-Za-z0-9_.@*+])`);
+
 /** Keywords count as identifiers wherever a name may stand: they are special at their own place only. */
 const keyword = (name: string, word: string): TokenType =>
   createToken({
     name,
-    pattern: word,
-    longer_alt: [DimName, Identifier],
+    pattern: whole(word),
+    line_breaks: false,
     categories: Identifier,
     label: `\`${word}\``,
   });
@@ -41,6 +44,40 @@ export const Derived = keyword('Derived', 'derived');
 export const Derive = keyword('Derive', 'derive');
 export const Stored = keyword('Stored', 'stored');
 export const Return = keyword('Return', 'return');
+export const ScheduleWord = keyword('ScheduleWord', 'schedule');
+export const Layer = keyword('Layer', 'layer');
+export const Stages = keyword('Stages', 'stages');
+export const Stage = keyword('Stage', 'stage');
+export const Order = keyword('Order', 'order');
+export const Rank = keyword('Rank', 'rank');
+export const On = keyword('On', 'on');
+export const After = keyword('After', 'after');
+export const Compute = keyword('Compute', 'compute');
+export const Commit = keyword('Commit', 'commit');
+export const Comm = keyword('Comm', 'comm');
+export const Forward = keyword('Forward', 'forward');
+export const BackwardInput = keyword('BackwardInput', 'backward_input');
+export const Backward = keyword('Backward', 'backward');
+export const Weights = keyword('Weights', 'weights');
+export const Overlap = keyword('Overlap', 'overlap');
+export const Send = keyword('Send', 'send');
+export const Receive = keyword('Receive', 'receive');
+export const Activations = keyword('Activations', 'activations');
+export const Gradients = keyword('Gradients', 'gradients');
+export const Direction = createToken({
+  name: 'Direction',
+  pattern: whole('d\\d+'),
+  line_breaks: false,
+  categories: Identifier,
+  label: 'a direction (`d0`)',
+});
+export const MicroBatch = createToken({
+  name: 'MicroBatch',
+  pattern: whole('m\\d+'),
+  line_breaks: false,
+  categories: Identifier,
+  label: 'a micro-batch (`m0`)',
+});
 
 /** ` at file:line:column-end`: taken loosely here and checked by the reader, for a better message. */
 export const Place = createToken({
@@ -81,11 +118,14 @@ export const NumberLiteral = createToken({
 const mark = (name: string, pattern: string): TokenType =>
   createToken({ name, pattern, label: `\`${pattern}\`` });
 export const Arrow = mark('Arrow', '->');
+export const LeftArrow = mark('LeftArrow', '<-');
 export const AtMost = mark('AtMost', '<=');
 export const Less = mark('Less', '<');
 export const Greater = mark('Greater', '>');
 export const Equals = mark('Equals', '=');
 export const Star = mark('Star', '*');
+export const Plus = mark('Plus', '+');
+export const Ampersand = mark('Ampersand', '&');
 export const Comma = mark('Comma', ',');
 export const Colon = mark('Colon', ':');
 export const Semicolon = mark('Semicolon', ';');
@@ -123,8 +163,11 @@ export const vocabulary: TokenType[] = [
   ...[Newline, Blank, Comment, Place],
   ...[Dsir, ModuleWord, DimWord, StateWord, Ragged, Groups, Align, Entry, Block, Kernel],
   ...[Inout, Param, Buffer, Derived, Derive, Stored, Return],
+  ...[ScheduleWord, Layer, Stages, Stage, Order, Rank, On, After, Compute, Commit, Comm],
+  ...[Forward, BackwardInput, Backward, Weights, Overlap, Send, Receive, Activations, Gradients],
+  ...[Direction, MicroBatch],
   ...[Identifier, DimName, ValueName, FunctionName, StringLiteral, Tile, NumberLiteral],
-  ...[Arrow, AtMost, Less, Greater, Equals, Star, Comma, Colon, Semicolon],
+  ...[Arrow, LeftArrow, AtMost, Less, Greater, Equals, Star, Plus, Ampersand, Comma, Colon, Semicolon],
   ...[LeftParen, RightParen, LeftBracket, RightBracket, LeftBrace, RightBrace],
   Unknown,
 ];

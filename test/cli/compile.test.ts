@@ -258,11 +258,22 @@ describe('opt', () => {
     writeFileSync(join(dir, 'x.dsir'), traced);
     const body = (s: string): string => s.slice(s.indexOf('dsir 1'));
     const pipeline = await ok('opt', 'x.dsir', '--pipeline', '-o', '-');
-    const passes = (JSON.parse((await ok('passes', '--format', 'json')).stdout) as { name: string }[]).map(
-      (p) => p.name,
-    );
-    const listed = await ok('opt', 'x.dsir', '--pass', passes.join(','), '-o', '-');
+    const passes = JSON.parse((await ok('passes', '--format', 'json')).stdout) as {
+      name: string;
+      pipelines: string[];
+    }[];
+    const of = (name: string): string =>
+      passes
+        .filter((p) => p.pipelines.includes(name))
+        .map((p) => p.name)
+        .join(',');
+    const listed = await ok('opt', 'x.dsir', '--pass', of('inference'), '-o', '-');
     expect(body(listed.stdout)).toBe(body(pipeline.stdout));
+    const training = await ok('opt', 'x.dsir', '--pipeline=training', '-o', '-');
+    expect(of('training')).toContain('schedule-dualpipe');
+    expect(body((await ok('opt', 'x.dsir', '--pass', of('training'), '-o', '-')).stdout)).toBe(
+      body(training.stdout),
+    );
   });
 });
 

@@ -14,7 +14,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-const commands = ['check', 'compile', 'run', 'opt', 'import', 'targets', 'passes'];
+const commands = ['check', 'compile', 'run', 'opt', 'schedule', 'import', 'targets', 'passes'];
 
 describe('help', () => {
   test.each(commands)(
@@ -75,6 +75,7 @@ test('targets and passes list names with what they are', async () => {
     'fuse-mla-projections',
     'fuse-gate-up',
     'insert-fp8',
+    'schedule-dualpipe',
     'fuse-loops',
     'outline-kernels',
     'plan-memory',

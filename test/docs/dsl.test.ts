@@ -14,6 +14,7 @@ import { verifyModule } from '../../ir/verify.ts';
 import { dsvc, root } from '../cli/process.ts';
 import { blocksOf, proseOf, type Block } from './markdown.ts';
 import { exportedForms } from './reference.ts';
+import { notPrinted, shownCommands } from './shown.ts';
 
 const guide = readFileSync(join(root, 'docs/DSL.md'), 'utf8');
 const blocks = blocksOf(guide);
@@ -96,20 +97,12 @@ test.each(wrong.map((b) => [nameOf(b), b] as const))('%s is refused in these wor
 });
 
 // Blocks that show a command: its standard output has the lines, in this order; … stands for any number of others.
-const shown = blocks.filter((b) => b.language === 'text' && b.text.startsWith('$ '));
-test.each(shown.map((b) => [b.text.split('\n')[0], b] as const))('%s', async (command, block) => {
-  const args = /^\$ (?:npx )?dsvc (.*)$/.exec(command)?.[1].split(' ') ?? [];
+const shown = blocks.filter((b) => b.language === 'text').flatMap(shownCommands);
+test.each(shown.map((c) => [c.args.join(' '), c] as const))('dsvc %s prints', async (_, { args, lines }) => {
   const { stdout, code } = await dsvc(args, { cwd: folder });
   expect(code).toBe(0);
-  const printed = stdout.split('\n').map((line) => line.trim());
-  let from = 0;
-  for (const line of block.text.split('\n').slice(1)) {
-    if (line.trim() === '' || line.trim() === '…') continue;
-    const found = printed.indexOf(line.trim(), from);
-    expect(found, `not printed, or not in this order: ${line}`).toBeGreaterThanOrEqual(from);
-    from = found + 1;
-  }
-  expect(from).toBeGreaterThan(0);
+  expect(lines.length).toBeGreaterThan(0);
+  expect(notPrinted(lines, stdout)).toBeUndefined();
 });
 
 test('the reference lists what dsl/index.ts exports, each as it is called', () => {

@@ -49,19 +49,25 @@ describe('commands of README.md', () => {
 
   test('there are some of every kind', () => {
     const kinds = new Set(runnable.map((c) => c.split(' ')[2]));
-    expect([...kinds].sort()).toEqual(['check', 'compile', 'import', 'passes', 'targets']);
+    expect([...kinds].sort()).toEqual(['check', 'compile', 'import', 'passes', 'schedule', 'targets']);
   });
 
   test.each(runnable)('%s', { timeout: 300_000 }, async (command) => {
     const args = command.split(' ').slice(2);
     const at = args.indexOf('-o') + 1;
-    if (at > 0) args[at] = join(folder, 'made', args[at]);
+    const output = at > 0 ? args[at] : '';
+    if (at > 0) {
+      args[at] = join(folder, 'made', output);
+      mkdirSync(dirname(args[at]), { recursive: true });
+    }
     // Everything but the kernels' assembly, which takes minutes at full size and is tested elsewhere.
     if (args[0] === 'compile') args.push('--emit=ptx,ir,bundle');
     const { code, stderr } = await dsvc(args, { cwd: folder });
     expect(stderr).not.toMatch(/^error/m);
     expect(code).toBe(0);
     if (at > 0) expect(existsSync(args[at])).toBe(true);
+    // What the repository holds, like pictures, is what the command makes.
+    if (output.startsWith('docs/')) expect(readFileSync(args[at], 'utf8')).toBe(textOf(output));
   });
 });
 

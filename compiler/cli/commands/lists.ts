@@ -1,5 +1,5 @@
 // `dsvc targets` and `dsvc passes`: what can be named on the command line.
-import { inferencePasses } from '../../pipeline.ts';
+import { allPasses, pipelines } from '../../pipeline.ts';
 import { writeProduct } from '../files.ts';
 import type { ListOptions } from '../options.ts';
 import type { Session } from '../session.ts';
@@ -12,12 +12,18 @@ export async function targets(_session: Session, options: ListOptions): Promise<
 }
 
 export async function passes(_session: Session, options: ListOptions): Promise<void> {
-  const rows = inferencePasses().map((p) => ({
+  const rows = allPasses().map((p) => ({
     name: p.name,
     doc: p.doc,
     canBeDisabled: p.required !== true,
+    pipelines: Object.entries(pipelines).flatMap(([name, list]) => (list().includes(p) ? [name] : [])),
   }));
-  await print(options, rows, (p) => [p.name, p.doc + (p.canBeDisabled ? '' : ' (cannot be disabled)')]);
+  await print(options, rows, ({ name, doc, canBeDisabled, pipelines: of }) => [
+    name,
+    doc +
+      (canBeDisabled ? '' : ' (cannot be disabled)') +
+      (of.length < Object.keys(pipelines).length ? ` (only for ${of.join(', ')})` : ''),
+  ]);
 }
 
 async function print<T>(

@@ -4,7 +4,7 @@ import { DiagnosticError } from '../../../ir/diagnostics.ts';
 import type { Module } from '../../../ir/module.ts';
 import { printModule } from '../../../ir/text/printer.ts';
 import { countOps, runPipeline, type Pass } from '../../pass.ts';
-import { inferencePasses } from '../../pipeline.ts';
+import { allPasses, pipelines } from '../../pipeline.ts';
 import { dumpHeader, PassObserver } from '../dumps.ts';
 import { checkWritable, refuseSame, writeProduct } from '../files.ts';
 import { readIr } from '../ir-file.ts';
@@ -18,10 +18,10 @@ import { Timings } from '../timings.ts';
 export async function opt(session: Session, path: string, options: OptOptions): Promise<void> {
   const { terminal, crash } = session;
   if (options.reproducer !== undefined) crash.reproducer = options.reproducer;
-  const all = inferencePasses();
+  const all = allPasses();
   const known = all.map((p) => p.name);
   checkNames('pass', 'passes', options.pass, known);
-  if (options.pipeline && options.pass.length > 0)
+  if (options.pipeline !== undefined && options.pass.length > 0)
     badUsage('conflict', '--pass and --pipeline exclude each other', 'give one of them');
   if (options.output !== undefined) refuseSame(options.output, [path]);
   if (options.output !== undefined && options.output !== '-') checkWritable(options.output);
@@ -31,7 +31,7 @@ export async function opt(session: Session, path: string, options: OptOptions): 
   const { module, header } = await timings.phase('parse and verify', () => readIr(path, terminal));
   crash.module = module;
   const passes: readonly Pass[] = options.pipeline
-    ? all
+    ? pipelines[options.pipeline]()
     : options.pass.map((name) => all.find((p) => p.name === name)!);
   const result = await timings.phase('passes', () => runPasses(session, module, passes, options, observer));
   const changed = passes.length > 0;
@@ -50,7 +50,7 @@ export async function opt(session: Session, path: string, options: OptOptions): 
 
 /** The header of a result: as in a dump, so that repeating a dump's command gives that dump byte for byte. */
 function repeatCommand(path: string, options: OptOptions, before: Module, after: Module): readonly string[] {
-  const passes = options.pipeline ? '--pipeline' : `--pass ${options.pass.join(',')}`;
+  const passes = options.pipeline ? `--pipeline=${options.pipeline}` : `--pass ${options.pass.join(',')}`;
   return dumpHeader(
     `dsvc opt ${basename(path)} ${passes} -o -`,
     before === after,

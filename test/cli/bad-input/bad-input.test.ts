@@ -9,6 +9,7 @@ import { flagCases } from './flags.cases.ts';
 import { irCases } from './ir.cases.ts';
 import { modelCases } from './model.cases.ts';
 import { outputCases } from './output.cases.ts';
+import { scheduleCases } from './schedule.cases.ts';
 
 interface Tried extends Outcome {
   readonly before: readonly string[];
@@ -34,6 +35,7 @@ const areas: Readonly<Record<string, readonly BadInput[]>> = {
   IR: irCases,
   checkpoints: checkpointCases,
   outputs: outputCases,
+  schedules: scheduleCases,
 };
 
 describe.each(Object.entries(areas))('%s', (_, cases) => {
