@@ -7,5 +7,6 @@ export default defineConfig({
     // Two cores everywhere: two workers, and generous limits because ts-morph and ptxas are slow to start.
     maxWorkers: 2,
     testTimeout: 60_000,
+    hookTimeout: 60_000,
   },
 });
