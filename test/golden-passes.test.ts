@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Capture } from '../compiler/cli/capture.ts';
 import { CheckpointWeights } from '../compiler/cli/checkpoint-weights.ts';
-import { Driver } from '../compiler/cli/run-entries.ts';
+import { Driver, interpreted } from '../compiler/cli/run-entries.ts';
 import type { TokenIds } from '../compiler/cli/run-inputs.ts';
 import { runPipeline } from '../compiler/pass.ts';
 import { inferencePasses } from '../compiler/pipeline.ts';
@@ -91,7 +91,12 @@ describe.each(['tiny_base', 'tiny_noqlora', 'tiny_yarn', 'tiny_nonpow2'])('%s', 
     const model = await traced(name, 'f32');
     const final = after(model, disabled);
     const capture = new Capture(['hidden', 'router'], model, final, 'prefill');
-    const driver = new Driver(final, weights, input.batch, input.length, { onOp: capture.onOp });
+    const driver = new Driver(
+      final,
+      interpreted(final, weights, { onOp: capture.onOp }),
+      input.batch,
+      input.length,
+    );
     const logits = driver.step('prefill', input);
     expect(maxDifference(logits.data, expected('logits').data)).toBeLessThan(1e-4);
     let routers = 0;
@@ -107,13 +112,8 @@ describe.each(['tiny_base', 'tiny_noqlora', 'tiny_yarn', 'tiny_nonpow2'])('%s', 
   });
 
   test('bf16: median over tokens of the largest logit error at most 0.1', async () => {
-    const driver = new Driver(
-      after(await traced(name, 'bf16'), []),
-      weightsOf(name),
-      input.batch,
-      input.length,
-      {},
-    );
+    const final = after(await traced(name, 'bf16'), []);
+    const driver = new Driver(final, interpreted(final, weightsOf(name)), input.batch, input.length);
     const logits = driver.step('prefill', input);
     const exact = expected('logits_f64');
     const vocabulary = exact.shape[2];
@@ -139,7 +139,7 @@ describe.each(['tiny_base', 'tiny_yarn'])('%s decode', (name) => {
     const final = after(await traced(name, 'f32'), disabled);
     const generated = expected('generated_ids');
     const steps = generated.shape[1];
-    const driver = new Driver(final, weights, 1, prompt.length + steps, {});
+    const driver = new Driver(final, interpreted(final, weights), 1, prompt.length + steps);
     let logits: TensorData = driver.step('prefill', prompt);
     expect(maxDifference(logits.data, expected('prefill_logits').data)).toBeLessThan(1e-4);
     const rows = expected('step_logits');
@@ -174,8 +174,10 @@ describe('tiny_fp8', () => {
 
   async function logits(precision: Precision, disabled: readonly string[]): Promise<Float64Array> {
     const final = after(await traced('tiny_fp8', precision), disabled);
-    return new Driver(final, weightsOf('tiny_fp8'), input.batch, input.length, {}).step('prefill', input)
-      .data;
+    return new Driver(final, interpreted(final, weightsOf('tiny_fp8')), input.batch, input.length).step(
+      'prefill',
+      input,
+    ).data;
   }
 
   const relativeError = (x: Float64Array): { cosine: number; l2: number } => {

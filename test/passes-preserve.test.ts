@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Driver } from '../compiler/cli/run-entries.ts';
+import { Driver, interpreted } from '../compiler/cli/run-entries.ts';
 import { runPipeline } from '../compiler/pass.ts';
 import { inferencePasses } from '../compiler/pipeline.ts';
 import * as dsl from '../dsl/index.ts';
@@ -70,7 +70,7 @@ const randomWeights: WeightSource = {
 
 /** Logits of a packed prefill of two sequences, then of two decode steps. */
 function logits(module: Module, weights: WeightCache): Float64Array[] {
-  const driver = new Driver(module, weights, 2, 9, {});
+  const driver = new Driver(module, interpreted(module, weights), 2, 9);
   const ids = (n: number, seed: number): Int32Array =>
     Int32Array.from({ length: n }, (_, i) => (i * 37 + seed) % 90);
   return [

@@ -3,7 +3,9 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fail } from '../../ir/diagnostics.ts';
 import type { Module } from '../../ir/module.ts';
+import type { EmittedKernel } from '../../ir/plan.ts';
 import { bundleFormat } from '../bundle.ts';
+import type { Plan } from '../plan.ts';
 import { readText } from './files.ts';
 import { readIr } from './ir-file.ts';
 import type { Terminal } from './terminal.ts';
@@ -47,4 +49,24 @@ export async function readBundle(folder: string, terminal: Terminal): Promise<Mo
       fix: 'compile with --emit=ir,bundle, or give the model file',
     });
   return (await readIr(ir, terminal)).module;
+}
+
+/** Plan and kernels of a bundle. Throws DiagnosticError `bundle/incomplete`. */
+export function readPlan(folder: string): {
+  readonly plan: Plan;
+  readonly kernels: readonly EmittedKernel[];
+} {
+  const read = (path: string): string => {
+    const whole = join(folder, path);
+    if (!existsSync(whole))
+      fail({
+        code: 'bundle/incomplete',
+        message: `${folder} has no ${path}, which devices run`,
+        fix: 'compile with --emit=ir,ptx,bundle, or give the model file',
+      });
+    return readText(whole, 'a part of a bundle');
+  };
+  const plan = JSON.parse(read('plan/rank0.json')) as Plan;
+  const kernels = JSON.parse(read('plan/kernels.json')) as readonly Omit<EmittedKernel, 'ptx'>[];
+  return { plan, kernels: kernels.map((k) => ({ ...k, ptx: read(`kernels/${k.name}.ptx`) })) };
 }

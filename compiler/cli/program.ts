@@ -4,6 +4,7 @@ import { Command, Option } from 'commander';
 import { addModelFlags, addPassFlags, list, oneOf, someOf, wholeNumber } from './flags.ts';
 import { emitKinds, pipelineNames } from './options.ts';
 import { packageVersion } from './package-root.ts';
+import { addEmu } from './program-emu.ts';
 import { addSchedule } from './program-schedule.ts';
 import type { Act, Handler, Outcome, Session } from './session.ts';
 import { logLevels } from './terminal.ts';
@@ -60,6 +61,7 @@ Exit codes: 0 ok, 1 error in the input, 2 bad usage, 3 bug in dsvc, 4 missing to
   addRun(program, act);
   addOpt(program, act);
   addSchedule(program, act);
+  addEmu(program, act);
   addSmall(program, act);
   return program;
 }
@@ -160,7 +162,11 @@ function addRun(program: Command, act: Act): void {
     .requiredOption('--weights <dir|file>', 'checkpoint: a folder, an index or a .safetensors file')
     .requiredOption('--input <file>', 'inputs, safetensors')
     .requiredOption('--output <file>', 'results, safetensors')
-    .option('--device <name>', 'ref: the reference interpreter, on the IR after all passes', 'ref')
+    .option(
+      '--device <name>',
+      'ref: the reference interpreter, on the IR after all passes; emulator: the PTX, on an emulated H800',
+      'ref',
+    )
     .addOption(new Option('--entry <name>', 'prefill or decode').default('prefill'))
     .addOption(new Option('--steps <n>', 'tokens to generate (decode)').argParser(wholeNumber('--steps', 0)));
   addModelFlags(command, 'fp8 for FP8 checkpoints, else f32');

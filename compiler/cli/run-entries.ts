@@ -1,7 +1,5 @@
-// Drives a module's entries with the reference interpreter: prefill over packed sequences, then decode step by step over
-// the paged cache.
-import type { InterpretOptions } from '../../ir/interpret/interpreter.ts';
-import { interpret } from '../../ir/interpret/interpreter.ts';
+// Drives a module's entries on any device: prefill over packed sequences, then decode step by step over the paged cache.
+import { interpret, type InterpretOptions, type InterpretResult } from '../../ir/interpret/interpreter.ts';
 import { newState, packedPositions, pageTable, stepPositions } from '../../ir/interpret/positions.ts';
 import type { PositionsData, RuntimeValue, StateData, TensorData } from '../../ir/interpret/values.ts';
 import type { WeightCache, WeightSource } from '../../ir/interpret/weights.ts';
@@ -12,10 +10,18 @@ import { checkBound, idsArgument, type TokenIds } from './run-inputs.ts';
 /** Rows per page when the entry has no paged state to say. */
 const defaultPage = 64;
 
+/** Runs one entry: the interpreter, or a device that executes the plan. */
+export type Execute = (entry: string, inputs: readonly RuntimeValue[]) => InterpretResult;
+
+/** Entries as the reference interpreter runs them. */
+export const interpreted =
+  (module: Module, weights: WeightSource | WeightCache, options: InterpretOptions = {}): Execute =>
+  (entry, inputs) =>
+    interpret(module, entry, inputs, weights, options);
+
 export class Driver {
   readonly #module: Module;
-  readonly #weights: WeightSource | WeightCache;
-  readonly #options: InterpretOptions;
+  readonly #execute: Execute;
   readonly #page: number;
   /** Where each sequence's rows lie, with room for everything that will be generated. */
   readonly #pages: readonly Int32Array[];
@@ -24,16 +30,9 @@ export class Driver {
   readonly #cached: number[];
 
   /** `capacity`: tokens that each sequence will hold at the end. */
-  constructor(
-    module: Module,
-    weights: WeightSource | WeightCache,
-    batch: number,
-    capacity: number,
-    options: InterpretOptions,
-  ) {
+  constructor(module: Module, execute: Execute, batch: number, capacity: number) {
     this.#module = module;
-    this.#weights = weights;
-    this.#options = options;
+    this.#execute = execute;
     this.#page = module.states.find((s) => s.policy === 'paged')?.page ?? defaultPage;
     this.#pages = pageTable(Array<number>(batch).fill(capacity), this.#page);
     this.#cached = Array<number>(batch).fill(0);
@@ -68,7 +67,7 @@ export class Driver {
       if (type.kind === 'state') return this.#state(type.state, type.count);
       throw new Error(`entry @${entryName}: nobody gives %${value.name}`);
     });
-    const { results, finals } = interpret(this.#module, entryName, inputs, this.#weights, this.#options);
+    const { results, finals } = this.#execute(entryName, inputs);
     entry.arguments
       .filter((a) => a.inout)
       .forEach(({ value }, i) => {

@@ -1,13 +1,16 @@
 // The published code's results (test/golden) through the command line, as a user gets them: import the config, run the
 // checkpoint. Tolerances: test/golden/README.md.
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeSafetensors } from '../../runtime/safetensors.ts';
-import { dsvc, golden } from './process.ts';
+import { dsvc, golden, root } from './process.ts';
 import { i64 } from './small.ts';
 import { cosine, distance, names, read } from './tensors.ts';
+
+const core = existsSync(join(root, 'build/native/dsvc_core.node'));
+if (!core) console.warn('the C++ core is not built: golden models on the emulator are skipped');
 
 let dir: string;
 beforeAll(() => {
@@ -131,6 +134,10 @@ describe.each(['tiny_base', 'tiny_yarn'])('%s decode', (model) => {
   test('greedy: ids, logits and caches', async () => {
     await decode(`${model}.dec`, false);
     expectDecoded(`${model}.dec`);
+  });
+  test.skipIf(!core)('on the emulator: the same', async () => {
+    await decode(`${model}.emulated`, false, '--device', 'emulator');
+    expectDecoded(`${model}.emulated`);
   });
   test('without any optional pass, fed with the golden ids', async () => {
     await decode(`${model}.bare-dec`, true, '--disable-pass', optional.join(','));
@@ -283,4 +290,44 @@ test('the example, made small, is the model that import writes', async () => {
     'hidden,router',
   );
   expectActivations('tiny_yarn', 'example.out');
+});
+
+describe.skipIf(!core)('the kernels, on the emulator', () => {
+  const emulated = async (model: string, precision: string): Promise<ReturnType<typeof read>> => {
+    const output = `${model}.${precision}.emulated`;
+    await prefill(model, output, '--device', 'emulator', '--precision', precision);
+    return read(join(dir, output), 'logits');
+  };
+  const expected = (model: string, name: string): ReturnType<typeof read> =>
+    read(join(golden, model, 'activations.safetensors'), name);
+
+  test.each(['tiny_base', 'tiny_noqlora', 'tiny_yarn', 'tiny_nonpow2'])('%s in f32', async (model) => {
+    expect(distance(await emulated(model, 'f32'), expected(model, 'logits'))).toBeLessThan(1e-4);
+  });
+
+  // A rounding that flips an expert moves single tokens by more: the median over tokens says it.
+  test.each(['tiny_base', 'tiny_yarn'])('%s in bf16', async (model) => {
+    const [got, want] = [await emulated(model, 'bf16'), expected(model, 'logits_f64')];
+    const vocabulary = want.shape.at(-1)!;
+    const worst = Array.from({ length: want.data.length / vocabulary }, (_, t) => {
+      let most = 0;
+      for (let i = t * vocabulary; i < (t + 1) * vocabulary; i++)
+        most = Math.max(most, Math.abs(got.data[i] - want.data[i]));
+      return most;
+    }).sort((a, b) => a - b);
+    expect(worst[Math.floor(worst.length / 2)]).toBeLessThanOrEqual(0.1);
+  });
+
+  test('tiny_fp8 in fp8', async () => {
+    const got = await emulated('tiny_fp8', 'fp8');
+    const want = expected('tiny_fp8', 'logits_dequantised_weights_f64');
+    expect(cosine(got, want)).toBeGreaterThan(0.98);
+    let [squares, whole] = [0, 0];
+    want.data.forEach((w, i) => {
+      squares += (got.data[i] - w) ** 2;
+      whole += w ** 2;
+    });
+    const l2 = Math.sqrt(squares / whole);
+    expect([l2 > 0.05, l2 < 0.25], `relative L2 ${l2}`).toEqual([true, true]);
+  });
 });

@@ -2,9 +2,10 @@
 // differs between the two.
 import { interpret } from '../../ir/interpret/index.ts';
 import { noWeights } from '../../ir/interpret/testing.ts';
+import { routingArrays, stateArrays } from '../../ir/interpret/value-bytes.ts';
 import type { RuntimeValue, StateData, TensorData } from '../../ir/interpret/values.ts';
 import type { Order } from '../support/ptx-run.ts';
-import { routingBytes, runKernel, stateBytes } from '../support/run-kernel.ts';
+import { runKernel } from '../support/run-kernel.ts';
 import { differences } from './compare.ts';
 import { inputsFor, manyTokens, oneToken } from './inputs.ts';
 import type { KernelCase } from './models.ts';
@@ -53,7 +54,7 @@ export function check({ fn, module, kernel }: KernelCase, { tokens, order }: Siz
         // The tables that only the device reads, and what lies beyond the slots in use.
         const slots = arrays.get(`${name} tokenOf`)!.length / 4;
         const { align } = module.dims.find((d) => d.name === type.slots.name)!.ragged!;
-        const expected = routingBytes(want, slots, align);
+        const expected = routingArrays(want, slots, align);
         return ['tokenOf', 'choiceOf', 'expertOfBlock'].flatMap((c) =>
           sameBytes(`${name} ${c}`, arrays, expected.get(c)!),
         );
@@ -61,7 +62,7 @@ export function check({ fn, module, kernel }: KernelCase, { tokens, order }: Siz
       ...finals.flatMap((final, i) => {
         const { type, name } = inouts[i].value;
         if (type.kind !== 'state') return [];
-        return [...stateBytes(module, type.state, final as StateData)].flatMap(([c, bytes]) =>
+        return [...stateArrays(module, type.state, final as StateData)].flatMap(([c, bytes]) =>
           sameBytes(`${name} ${c}`, arrays, bytes),
         );
       }),

@@ -1,20 +1,20 @@
 // Runs an emitted kernel on values of the IR interpreter: lays them out in memory as docs/BUNDLE.md says, launches the
 // PTX text in the functional interpreter, and reads results back.
-import { bytesFor, decodeBytes, encodeBytes, type DType } from '../../ir/formats/index.ts';
-import type {
-  PositionsData,
-  RoutingData,
-  RuntimeValue,
-  StateData,
-  TensorData,
-} from '../../ir/interpret/values.ts';
+import { decodeBytes } from '../../ir/formats/index.ts';
+import {
+  pageColumns as columnsOf,
+  positionsArrays,
+  readTensor,
+  routingArrays,
+  stateArrays,
+  tensorArrays,
+  tensorComponentBytes,
+} from '../../ir/interpret/value-bytes.ts';
+import type { RuntimeValue } from '../../ir/interpret/values.ts';
 import type { Function, Module, Value } from '../../ir/module.ts';
 import type { EmittedKernel, Extent } from '../../ir/plan.ts';
-import { dimsOf, type Dim, type RoutingType, type ScaleLevel, type TensorType } from '../../ir/types.ts';
+import { dimsOf, type Dim, type RoutingType } from '../../ir/types.ts';
 import { DeviceMemory, runPtx, unwritten, type Order, type TensorMap } from './ptx-run.ts';
-
-const ints = (values: ArrayLike<number>): Uint8Array => encodeBytes('i32', values);
-const scaleDType = (level: ScaleLevel): DType => (level.format === 'ue8m0' ? 'f8ue8m0' : 'f32');
 
 /** Bytes that a kernel may touch word by word at an array's end. */
 const padded = (bytes: Uint8Array): Uint8Array => {
@@ -22,59 +22,6 @@ const padded = (bytes: Uint8Array): Uint8Array => {
   out.set(bytes);
   return out;
 };
-
-function tensorBytes(type: TensorType, t: TensorData): Map<string, Uint8Array> {
-  const out = new Map([['data', encodeBytes(type.dtype, t.data)]]);
-  for (const [i, level] of type.scales.entries())
-    out.set(`scale${i}`, encodeBytes(scaleDType(level), t.scales[i].data));
-  return out;
-}
-
-function positionsBytes(p: PositionsData): Map<string, Uint8Array> {
-  const first = Int32Array.from(p.position, (position, t) => t - position);
-  const columns = Math.max(0, ...p.pages.map((row) => row.length));
-  // Where a sequence has no page, -1: whoever reads it by mistake leaves memory.
-  const pages = p.pages.flatMap((row) => Array.from({ length: columns }, (_, i) => row[i] ?? -1));
-  return new Map([
-    ['position', ints(p.position)],
-    ['sequence', ints(p.sequence)],
-    ['first', ints(first)],
-    ['outputs', ints(p.outputs)],
-    ['pages', ints(pages)],
-  ]);
-}
-
-/** Arrays of a routing over `slots` rows, as docs/BUNDLE.md says. */
-export function routingBytes(r: RoutingData, slots: number, align: number): Map<string, Uint8Array> {
-  const filled = (values: Int32Array): Int32Array => {
-    const out = new Int32Array(slots).fill(-1);
-    out.set(values);
-    return out;
-  };
-  const blocks = new Int32Array(Math.ceil(slots / align)).fill(-1);
-  for (let e = 0; e < r.experts; e++) blocks.fill(e, r.offsets[e] / align, r.offsets[e + 1] / align);
-  return new Map([
-    ['indices', ints(r.indices)],
-    ['weights', encodeBytes('f32', r.weights)],
-    ['offsets', ints(r.offsets)],
-    ['tokenOf', ints(filled(r.tokenOf))],
-    ['choiceOf', ints(filled(r.choiceOf))],
-    ['slotOf', ints(r.slotOf)],
-    ['expertOfBlock', ints(blocks)],
-  ]);
-}
-
-/** Arrays of one state. */
-export function stateBytes(module: Module, name: string, s: StateData): Map<string, Uint8Array> {
-  const declared = module.states.find((d) => d.name === name)!;
-  return new Map(
-    declared.fields.flatMap((f) =>
-      [...tensorBytes(f.type, s.layers[0].fields[f.name])].map(
-        ([component, bytes]) => [component === 'data' ? f.name : `${f.name}.${component}`, bytes] as const,
-      ),
-    ),
-  );
-}
 
 export interface RunOptions {
   readonly order?: Order;
@@ -158,21 +105,21 @@ export function runKernel(
     const [type, v] = [value.type, inputs[i]];
     if (type.kind === 'tensor' && v.kind === 'tensor') {
       const ragged = type.dims.map(sizeOf);
-      const bytes = tensorBytes(type, v);
+      const bytes = tensorArrays(type, v);
       // A ragged operand has room for its bound; what lies beyond the rows in use is not a number.
       for (const [component, b] of bytes) {
-        const full = componentBytes(type, component, ragged);
+        const full = tensorComponentBytes(type, component, ragged);
         const room = new Uint8Array(Math.max(full, b.length)).fill(0xff);
         room.set(b);
         bytes.set(component, room);
       }
       put(value.name, bytes);
     } else if (v.kind === 'positions') {
-      put(value.name, positionsBytes(v));
-      pageColumns.set(value.name, Math.max(0, ...v.pages.map((row) => row.length)));
+      put(value.name, positionsArrays(v));
+      pageColumns.set(value.name, columnsOf(v));
     } else if (type.kind === 'routing' && v.kind === 'routing')
-      put(value.name, routingBytes(v, sizeOf(type.slots), alignOf(type)));
-    else if (type.kind === 'state' && v.kind === 'state') put(value.name, stateBytes(module, type.state, v));
+      put(value.name, routingArrays(v, sizeOf(type.slots), alignOf(type)));
+    else if (type.kind === 'state' && v.kind === 'state') put(value.name, stateArrays(module, type.state, v));
   }
   const inout = new Set(fn.arguments.filter((a) => a.inout).map((a) => a.value.name));
   const operands = new Map(
@@ -266,17 +213,6 @@ function fail(message: string): never {
   throw new Error(`runKernel: ${message}`);
 }
 
-const product = (shape: readonly number[]): number => shape.reduce((n, s) => n * s, 1);
-
-const scaleShape = (shape: readonly number[], level: ScaleLevel): number[] =>
-  shape.map((n, axis) => (level.tile[axis] === 0 ? 1 : Math.ceil(n / level.tile[axis])));
-
-function componentBytes(type: TensorType, component: string, shape: readonly number[]): number {
-  if (component === 'data') return bytesFor(type.dtype, product(shape));
-  const level = type.scales[Number(component.slice(5))];
-  return bytesFor(scaleDType(level), product(scaleShape(shape, level)));
-}
-
 /** Bytes of every component of a result. */
 function roomFor(
   v: Value,
@@ -287,7 +223,10 @@ function roomFor(
   const shape = dimsOf(type).map(sizeOf);
   if (type.kind === 'tensor')
     return new Map(
-      ['data', ...type.scales.map((_, i) => `scale${i}`)].map((c) => [c, componentBytes(type, c, shape)]),
+      ['data', ...type.scales.map((_, i) => `scale${i}`)].map((c) => [
+        c,
+        tensorComponentBytes(type, c, shape),
+      ]),
     );
   if (type.kind !== 'routing') return new Map();
   const [tokens, experts, top, slots] = shape;
@@ -310,20 +249,7 @@ function readValue(
   const { type } = v;
   const ints32 = (component: string, count: number): Int32Array =>
     Int32Array.from(decodeBytes('i32', bytes(component), count));
-  if (type.kind === 'tensor') {
-    const shape = type.dims.map(sizeOf);
-    const scales = type.scales.map((level, i) => {
-      const s = scaleShape(shape, level);
-      return { shape: s, data: decodeBytes(scaleDType(level), bytes(`scale${i}`), product(s)) };
-    });
-    return {
-      kind: 'tensor',
-      dtype: type.dtype,
-      shape,
-      data: decodeBytes(type.dtype, bytes('data'), product(shape)),
-      scales,
-    };
-  }
+  if (type.kind === 'tensor') return readTensor(type, type.dims.map(sizeOf), bytes);
   if (type.kind !== 'routing') return fail(`%${v.name} cannot be read back`);
   const [tokens, experts, top] = [type.tokens, type.experts, type.top].map(sizeOf);
   const offsets = ints32('offsets', experts + 1);

@@ -11,6 +11,7 @@ import {
   type Checkpoint,
   type TensorToWrite,
 } from '../../../runtime/safetensors.ts';
+import { compileModule } from '../../compile.ts';
 import { runPipeline } from '../../pass.ts';
 import { inferencePasses } from '../../pipeline.ts';
 import { Capture } from '../capture.ts';
@@ -19,19 +20,21 @@ import { PassObserver } from '../dumps.ts';
 import { asDiagnostics } from '../failures.ts';
 import { keepEntries } from '../entries.ts';
 import { checkWritable, refuseSame, requireFile } from '../files.ts';
-import { isBundle, readBundle } from '../bundle-file.ts';
+import { isBundle, readBundle, readPlan } from '../bundle-file.ts';
+import { onEmulator } from '../emulator-device.ts';
 import { onInterrupt } from '../interrupt.ts';
 import { loadAndTrace } from '../model.ts';
 import { badUsage, checkNames, UsageError } from '../names.ts';
 import type { RunOptions } from '../options.ts';
 import type { Session } from '../session.ts';
 import { showTimings } from '../report.ts';
-import { argmax, Driver } from '../run-entries.ts';
+import type { Executable } from '../plan-runner.ts';
+import { argmax, Driver, interpreted } from '../run-entries.ts';
 import { readInputs, vocabularyOf, type RunInputs, type TokenIds } from '../run-inputs.ts';
 import { loadTarget } from '../targets.ts';
 import { Timings } from '../timings.ts';
 
-const devices = ['ref'];
+const devices = ['ref', 'emulator'];
 const entries = ['prefill', 'decode'];
 
 /** Decoded weights up to this size are kept between decode steps; larger models read each layer again. */
@@ -70,10 +73,9 @@ export async function run(session: Session, path: string, options: RunOptions): 
     if (!checkpoint || !both || !inputs || found.some((d) => d.severity === 'error'))
       throw new DiagnosticError([...problems, ...found]);
     for (const d of found) terminal.report(d);
-    const { traced, final } = both;
     const weights = checkpoint;
-    const results = await timings.phase('interpret', () =>
-      interpretEntry(session, traced, final, weights, inputs, options),
+    const results = await timings.phase(options.device === 'ref' ? 'interpret' : 'run', () =>
+      runEntry(session, both, weights, inputs, options),
     );
     write(options.output, results);
     terminal.info(
@@ -93,6 +95,12 @@ function checkRequest(path: string, options: RunOptions): void {
     badUsage('missing-flag', '--entry decode needs --steps', 'say how many tokens to generate: --steps 16');
   if (options.entry === 'prefill' && options.steps !== undefined)
     badUsage('conflict', '--steps is for --entry decode', 'leave --steps out, or use --entry decode');
+  if (options.device !== 'ref' && (options.capture.length > 0 || options.numerics))
+    badUsage(
+      'conflict',
+      `${options.numerics ? '--numerics' : '--capture'} is for the reference interpreter`,
+      `leave it out, or use --device ref`,
+    );
   if (options.entry === 'decode' && options.capture.length > 0)
     badUsage('conflict', '--capture is for --entry prefill', 'capture the prompt with --entry prefill');
   refuseSame(options.output, [path, options.input, options.weights]);
@@ -110,7 +118,14 @@ function checkRequest(path: string, options: RunOptions): void {
     );
 }
 
-/** The module as the author wrote it, and as it is after all passes. Of a bundle only the latter is known. */
+interface Modules {
+  /** As the author wrote it; of a bundle as it is after all passes. */
+  readonly traced: Module;
+  readonly final: Module;
+  /** For devices. */
+  readonly executable?: Executable;
+}
+
 async function modules(
   session: Session,
   path: string,
@@ -118,12 +133,14 @@ async function modules(
   checkpoint: Checkpoint | undefined,
   observer: PassObserver,
   timings: Timings,
-): Promise<{ readonly traced: Module; readonly final: Module }> {
+): Promise<Modules> {
   const { terminal, crash } = session;
+  const device = options.device !== 'ref';
   const needed = options.entry === 'decode' ? ['prefill', 'decode'] : ['prefill'];
   if (isBundle(path)) {
-    const final = keepEntries(await readBundle(path, terminal), needed);
-    return { traced: final, final };
+    const whole = await readBundle(path, terminal);
+    const final = keepEntries(whole, needed);
+    return { traced: final, final, ...(device && { executable: { module: whole, ...readPlan(path) } }) };
   }
   const precision = options.precision ?? (checkpoint && isFp8Checkpoint(checkpoint) ? 'fp8' : 'f32');
   const whole = await timings.phase('load and trace', () =>
@@ -143,13 +160,17 @@ async function modules(
   );
   // Why a fusion was declined is for those who compile; here only what is wrong matters.
   for (const d of result.diagnostics) if (d.severity !== 'note') terminal.report(d);
-  return { traced, final: result.module };
+  if (!device) return { traced, final: result.module };
+  const executable = await timings.phase('emit', () =>
+    // The passes ran: only kernels and plan are still to be made.
+    compileModule(result.module, { target, passes: [], disabled: new Set(), verifyEach: false }),
+  );
+  return { traced, final: result.module, executable };
 }
 
-function interpretEntry(
+function runEntry(
   { terminal }: Session,
-  traced: Module,
-  final: Module,
+  { traced, final, executable }: Modules,
   checkpoint: Checkpoint,
   inputs: RunInputs,
   options: RunOptions,
@@ -165,7 +186,10 @@ function interpretEntry(
     options.entry === 'decode' && decodedBytes(checkpoint) <= keepBytes ? new WeightCache(source) : source;
   const { batch, length } = inputs.tokens;
   const steps = options.steps ?? 0;
-  const driver = new Driver(final, weights, batch, length + steps, settings);
+  const execute = executable
+    ? onEmulator(executable, weights, terminal)
+    : interpreted(final, weights, settings);
+  const driver = new Driver(final, execute, batch, length + steps);
   const logits = driver.step('prefill', inputs.tokens);
   const vocabulary = logits.shape[1];
   const out = new Map<string, TensorData>();

@@ -1,0 +1,88 @@
+// Memory as a program sees it. One 64-bit generic space: windows for shared, local and param below 2^40, then one
+// terabyte of global addresses per device, so that a pointer says whose it is. Every access is checked for bounds and
+// alignment. The first 4 GiB hold nothing, so small and null pointers always fail.
+#pragma once
+#include <cstdint>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "insn.h"
+
+namespace dsvc::emulator {
+
+struct Cta;
+
+namespace window {
+constexpr uint64_t kSize = 1ull << 32;
+constexpr uint64_t kShared = 1ull << 32;  // + (cluster CTA rank << 24) + offset in the CTA
+constexpr uint64_t kLocal = 2ull << 32;   // + offset in the thread's local memory
+constexpr uint64_t kParam = 3ull << 32;   // + offset in the kernel's parameter block
+constexpr uint64_t kGlobalPerDevice = 1ull << 40;
+constexpr uint64_t globalBase(uint32_t device) { return kGlobalPerDevice * (device + 1); }
+}  // namespace window
+
+// Shared addresses inside their window.
+namespace shared {
+constexpr uint32_t kReserved = 0x400;  // the system's first KiB; variables follow
+constexpr uint32_t kRankShift = 24;
+constexpr uint32_t kOffsetMask = (1u << kRankShift) - 1;
+constexpr uint32_t kMaximum = 227 * 1024;        // per CTA, without the reserved KiB
+constexpr uint32_t kWithoutOptIn = 48 * 1024;
+constexpr uint32_t kPerSm = 228 * 1024;
+}  // namespace shared
+
+enum class Space : uint8_t { generic, global, constant, shared, sharedCluster, local, param };
+enum class AccessKind : uint8_t { read, write, atomic };
+
+// Two bits of knowledge per byte are kept by the checks; memory itself only carries the map of what was written.
+struct Allocation {
+  uint64_t base = 0, size = 0;
+  std::string name;
+  uint8_t* bytes = nullptr;  // null after free: the address range is never given out again
+  bool isConstant = false;   // .const: kernels must not write
+  std::vector<uint64_t> initialised;  // one bit per byte; empty: all initialised (checks off)
+
+  bool holds(uint64_t address, uint64_t count) const {
+    return address - base < size && count <= size - (address - base);
+  }
+  void markInitialised(uint64_t offset, uint64_t count, bool value);
+};
+
+class GlobalMemory {
+ public:
+  explicit GlobalMemory(uint32_t device) : next_(window::globalBase(device)) {}
+  ~GlobalMemory();
+  GlobalMemory(const GlobalMemory&) = delete;
+  GlobalMemory& operator=(const GlobalMemory&) = delete;
+
+  // Zero-filled, but uninitialised to the checks if `track`. Aligned to 256 bytes with a gap behind, so that an
+  // overrun never reaches a neighbour.
+  Allocation& allocate(uint64_t bytes, std::string name, bool track);
+  void free(uint64_t base);  // refuses an address that is no allocation's base
+  // The allocation that holds the address, freed ones too; null when none does.
+  Allocation* find(uint64_t address);
+  // The last allocation that starts at or before the address, for messages.
+  Allocation* nearest(uint64_t address);
+  // Host access; refuses what is out of bounds.
+  uint8_t* host(uint64_t address, uint64_t bytes, const char* what);
+  std::vector<GlobalMemory*> peers;  // other devices' memory this one may reach
+
+ private:
+  std::map<uint64_t, std::unique_ptr<Allocation>> allocations_;
+  uint64_t next_;
+};
+
+// Where an access goes. `bytes` is null when it was refused and reported (and the launch goes on after errors):
+// a load then gives zeros, a store does nothing.
+struct Place {
+  uint8_t* bytes = nullptr;
+  Space space = Space::generic;      // global, shared, local, param or constant
+  Allocation* allocation = nullptr;  // global and constant
+  Cta* cta = nullptr;                // shared: whose
+  uint64_t offset = 0;               // in the allocation, the CTA's shared memory or the thread's local memory
+};
+
+}  // namespace dsvc::emulator

@@ -1,0 +1,123 @@
+// The emulator's core as typed functions: what the native addon offers, and nothing else. load-core.ts loads it.
+
+export interface DeviceSettings {
+  /** Streaming multiprocessors; 132 as on the card. */
+  readonly sms?: number;
+  /** Chooses the order of blocks and warps and when asynchronous work completes. */
+  readonly seed?: number | bigint;
+  /** Warp instructions of a launch. */
+  readonly maxInstructions?: number;
+  /** Names of checks, or "all"; none by default. */
+  readonly checks?: readonly string[];
+  readonly tensorCore?: 'exact' | 'f32';
+  /** End a launch at its first error instead of going on. */
+  readonly stopAtError?: boolean;
+  /** Count instructions by opcode. */
+  readonly statistics?: boolean;
+}
+
+export type Triple = readonly [number, number, number];
+
+export interface LaunchRequest {
+  readonly kernel: string;
+  readonly grid: Triple;
+  readonly block: Triple;
+  /** Zeros: as the kernel declares. */
+  readonly cluster: Triple;
+  readonly dynamicSharedBytes: number;
+  readonly parameterBlock: Uint8Array;
+}
+
+/** One lane, warp or block at one instruction. */
+export interface Site {
+  readonly kernel: string;
+  readonly block: Triple;
+  /** -1: not of one warp. */
+  readonly warp: number;
+  /** -1: the whole warp. */
+  readonly lane: number;
+  /** From 1; 0 when there is none. */
+  readonly ptxLine: number;
+  readonly ptxColumn: number;
+  /** What `.loc` says; empty without. */
+  readonly locFile: string;
+  readonly locLine: number;
+  readonly locColumn: number;
+  /** Of another access: what it was. */
+  readonly what: string;
+}
+
+export interface Report extends Site {
+  readonly code: string;
+  readonly severity: 'error' | 'warning' | 'note';
+  readonly message: string;
+  readonly fix: string;
+  /** How often the same code came from the same instruction. */
+  readonly count: number;
+  /** The other access of a race; who waits in a deadlock. */
+  readonly others: readonly Site[];
+}
+
+export interface Statistics {
+  readonly warpInstructions: number;
+  readonly laneInstructions: number;
+  readonly ctas: number;
+  readonly turns: number;
+  readonly asyncEvents: number;
+  /** Of the host; everything else replays exactly. */
+  readonly seconds: number;
+  readonly [more: string]: unknown;
+}
+
+export interface KernelInfo {
+  readonly name: string;
+  readonly parameters: readonly {
+    readonly name: string;
+    readonly size: number;
+    readonly align: number;
+    readonly offset: number;
+  }[];
+  readonly parameterBytes: number;
+  readonly staticShared: number;
+  readonly registers: number;
+  readonly reqntid: Triple;
+  readonly maxntid: Triple;
+  readonly minnctapersm: number;
+  readonly maxnreg: number;
+  readonly reqnctapercluster: Triple;
+}
+
+/** What the core throws when it refuses a call; `line` and `column` where the PTX is at fault. */
+export interface CoreError extends Error {
+  readonly code: string;
+  readonly line?: number;
+  readonly column?: number;
+}
+
+export const isCoreError = (error: unknown): error is CoreError =>
+  error instanceof Error && /^emu\//.test(String((error as { code?: unknown }).code));
+
+declare const handle: unique symbol;
+/** A device of the core. */
+export type DeviceHandle = { readonly [handle]: 'device' };
+/** A program that a device has loaded. */
+export type ProgramHandle = { readonly [handle]: 'program' };
+
+/** The functions of the addon (runtime/core/addon.cpp). All of them throw CoreError. */
+export interface Core {
+  createDevice(settings?: DeviceSettings): DeviceHandle;
+  /** Address of new memory: zeros, but uninitialised to the checks. */
+  allocate(device: DeviceHandle, bytes: number | bigint, name: string): bigint;
+  free(device: DeviceHandle, address: bigint): void;
+  write(device: DeviceHandle, address: bigint, bytes: Uint8Array): void;
+  read(device: DeviceHandle, address: bigint, bytes: number | bigint): Uint8Array;
+  markInitialised(device: DeviceHandle, address: bigint, bytes: number | bigint, initialised: boolean): void;
+  loadProgram(device: DeviceHandle, program: Uint8Array): ProgramHandle;
+  describeProgram(program: ProgramHandle): { readonly kernels: readonly KernelInfo[] };
+  launch(
+    device: DeviceHandle,
+    program: ProgramHandle,
+    request: LaunchRequest,
+    settings?: DeviceSettings,
+  ): { readonly reports: readonly Report[]; readonly statistics: Statistics };
+}
