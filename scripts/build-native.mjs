@@ -1,6 +1,7 @@
 // Builds the C++ core (runtime/core) into build/native/dsvc_core.node with plain compiler calls: no gyp, no Python.
 // Without a compiler it says what to install and leaves the rest of dsvc as it is. Objects are kept by the hash of
-// what went into them, so a second build only compiles what changed.
+// what went into them (the source, our headers that it includes, flags, compiler), so a second build only compiles
+// what changed.
 //
 // Files in a folder `handlers` are compiled once per instruction-set level (DSVC_ARCH names the level's namespace); the
 // core chooses one at run time. The plain level is linked first: where the levels share an inline function the linker
@@ -88,16 +89,33 @@ common.push('-Wall', '-Wextra', '-Wno-unknown-pragmas', '-fno-trapping-math', '-
 const defines = [
   '-DNAPI_CPP_EXCEPTIONS',
   '-DNAPI_VERSION=8',
-  `-I${core}`,
-  ...headers.flatMap((f) => ['-isystem', f]),
+  // Relative, as all paths below: the compiler runs in the root, and a copy of the folder finds its objects again.
+  '-Iruntime/core',
+  ...headers.flatMap((f) => ['-isystem', relative(root, f).startsWith('..') ? f : relative(root, f)]),
 ];
 
-const files = walk(core);
-const sources = files.filter((f) => f.endsWith('.cpp'));
-const headerHash = createHash('sha256');
-for (const f of files.filter((f) => !f.endsWith('.cpp')))
-  headerHash.update(relative(root, f)).update(readFileSync(f));
-const headerKey = headerHash.update(compiler.version).update(process.arch).digest('hex');
+const sources = walk(core).filter((f) => f.endsWith('.cpp'));
+const prefixHeader = join(core, 'prefix.h');
+
+/** Our own files that a file includes, itself first, through any number of steps; in a fixed order. */
+const contents = new Map();
+function inclusions(file, found = new Set()) {
+  if (found.has(file)) return found;
+  found.add(file);
+  if (!contents.has(file)) {
+    const text = readFileSync(file, 'utf8');
+    const names = [...text.matchAll(/^[ \t]*#[ \t]*include[ \t]*"([^"]+)"/gm)].map((m) => m[1]);
+    const paths = names.map((n) => [join(dirname(file), n), join(core, n)].find((p) => existsSync(p)));
+    contents.set(file, { text, includes: paths.filter((p) => p !== undefined) });
+  }
+  for (const next of contents.get(file).includes) inclusions(next, found);
+  return found;
+}
+const keyOf = (file, flags) => {
+  const hash = createHash('sha256').update(compiler.version).update(process.arch).update(flags.join(' '));
+  for (const f of [...inclusions(file), prefixHeader]) hash.update(relative(root, f)).update(readFileSync(f));
+  return hash.digest('hex').slice(0, 16);
+};
 
 const jobs = [];
 for (const level of levels) {
@@ -112,15 +130,10 @@ for (const level of levels) {
       ...(leveled ? [...level.flags, `-DDSVC_ARCH=${level.name}`] : []),
       ...defines,
     ];
-    const key = createHash('sha256')
-      .update(headerKey)
-      .update(flags.join(' '))
-      .update(readFileSync(source))
-      .digest('hex');
     const stem = relative(core, source)
       .replace(/\.cpp$/, '')
       .replaceAll('/', '-');
-    jobs.push({ source, flags, object: join(out, `${stem}.${level.name}.${key.slice(0, 16)}.o`) });
+    jobs.push({ source, flags, object: join(out, `${stem}.${level.name}.${keyOf(source, flags)}.o`) });
   }
 }
 const stamp = createHash('sha256')
@@ -135,26 +148,29 @@ const started = Date.now();
 const produce = (args, target, what) =>
   new Promise((resolve, reject) => {
     const temporary = `${target}.${process.pid}.tmp`;
-    execFile(compiler.name, [...args, '-o', temporary], { maxBuffer: 1 << 26 }, (error, _stdout, stderr) => {
-      if (stderr) process.stderr.write(stderr);
-      if (error) return reject(new Error(`${what} does not compile`));
-      renameSync(temporary, target);
-      resolve();
-    });
+    execFile(
+      compiler.name,
+      [...args, '-o', temporary],
+      { cwd: root, maxBuffer: 1 << 26 },
+      (error, _stdout, stderr) => {
+        if (stderr) process.stderr.write(stderr);
+        if (error) return reject(new Error(`${what} does not compile`));
+        renameSync(temporary, target);
+        resolve();
+      },
+    );
   });
 
 // Parsing the standard library costs more than compiling a small file. g++ takes a header compiled with the very same
 // flags; with other compilers, or for a few files, it is not worth it.
 const usesPrefix = /g\+\+|GCC/i.test(compiler.version) && !/clang/i.test(compiler.version);
 async function prefixFor(flags) {
-  const folder = join(
-    out,
-    `prefix-${createHash('sha256').update(headerKey).update(flags.join(' ')).digest('hex').slice(0, 16)}`,
-  );
+  const folder = join(out, `prefix-${keyOf(prefixHeader, flags)}`);
   mkdirSync(folder, { recursive: true });
   const copy = join(folder, 'prefix.h');
-  writeFileSync(copy, `#include "${join(core, 'prefix.h')}"\n`);
-  await produce([...flags, '-x', 'c++-header', copy], `${copy}.gch`, 'the prefix header');
+  writeFileSync(copy, readFileSync(prefixHeader));
+  if (!existsSync(`${copy}.gch`))
+    await produce([...flags, '-x', 'c++-header', copy], `${copy}.gch`, 'the prefix header');
   return { folder, args: ['-include', copy] };
 }
 
@@ -175,7 +191,7 @@ const pool = async (tasks) => {
 };
 const prefixes = new Map();
 try {
-  const large = [...groups].filter(([, group]) => usesPrefix && group.length >= 6);
+  const large = [...groups].filter(([, group]) => usesPrefix && group.length >= 3);
   await pool(
     large.map(
       ([key, group]) =>
@@ -186,7 +202,11 @@ try {
   await pool(
     missing.map((job) => () => {
       const prefix = prefixes.get(job.flags.join(' '))?.args ?? [];
-      return produce([...job.flags, ...prefix, '-c', job.source], job.object, relative(root, job.source));
+      return produce(
+        [...job.flags, ...prefix, '-c', relative(root, job.source)],
+        job.object,
+        relative(root, job.source),
+      );
     }),
   );
   const temporary = `${target}.${process.pid}.tmp`;
@@ -196,15 +216,15 @@ try {
     ['-shared', '-pthread', ...undefinedOk, ...jobs.map((j) => j.object), '-o', temporary],
     {
       stdio: 'inherit',
+      cwd: root,
     },
   );
   renameSync(temporary, target);
   writeFileSync(stampFile, stamp);
-  // Objects of earlier sources, and prefix headers, which are large.
+  // Objects of earlier sources. Prefix headers stay: they hold the standard library alone and hardly change.
   const kept = new Set(jobs.map((j) => j.object));
   for (const f of readdirSync(out).map((n) => join(out, n)))
-    if ((f.endsWith('.o') && !kept.has(f)) || /[/\\]prefix-[0-9a-f]+$/.test(f))
-      rmSync(f, { recursive: true, force: true });
+    if (f.endsWith('.o') && !kept.has(f)) rmSync(f, { force: true });
 } catch (error) {
   // Everything but the emulator works without: an install must not fail for it.
   giveUp(`dsvc: the C++ core was not built, the emulator is left out: ${error.message}`);

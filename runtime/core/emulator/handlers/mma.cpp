@@ -38,7 +38,7 @@ Flow mma(Warp& w, const Insn& i, Mask m) {
   if (!wholeWarp(w, i, m, otherwise)) return otherwise;
   const auto& x = extraOf<MmaExtra>(i);
   const tensor::Operation o = withOptions(w, x.operation);
-  uint32_t a[16 * kRowWords], b[8 * kRowWords], c[16 * 8];
+  uint32_t a[16 * kRowWords], b[8 * kRowWords], c[16 * 8] = {};
   const uint32_t step = o.m == 8 ? 2 : 1;
   for (uint32_t r = 0; r < x.a.size(); ++r) {
     const uint32_t* lanes = w.in<uint32_t>(x.a[r]);
@@ -109,7 +109,7 @@ Flow mmaDouble(Warp& w, const Insn& i, Mask m) {
   if (!wholeWarp(w, i, m, otherwise)) return otherwise;
   const auto& x = extraOf<MmaExtra>(i);
   const tensor::Operation& o = x.operation;
-  double a[16 * 16], b[8 * 16], c[16 * 8];
+  double a[16 * 16], b[8 * 16], c[16 * 8] = {};
   const uint32_t step = o.m == 8 ? 2 : 1, elements = o.m * o.n / kLanes;
   for (uint32_t r = 0; r < x.a.size(); ++r)
     for (uint32_t l = 0; l < kLanes; ++l)

@@ -117,7 +117,7 @@ Flow wmmaMma(Warp& w, const Insn& i, Mask m) {
   const auto& x = extraOf<WmmaExtra>(i);
   const tensor::Operation o = withOptions(w, x.operation);
   const uint32_t words = o.k * tensor::bitsOf(o.a) / 32;
-  uint32_t a[32 * kRowWords], b[32 * kRowWords], c[256];
+  uint32_t a[32 * kRowWords], b[32 * kRowWords], c[256] = {};
   auto gather = [&](Part part, const std::vector<Slot>& registers, uint32_t rows, uint32_t* tile) {
     for (uint32_t r = 0; r < registers.size(); ++r)
       for (uint32_t l = 0; l < kLanes; ++l) {
