@@ -118,11 +118,11 @@ Grid& Machine::submit(Device& device, Program& program, LaunchRequest request) {
     if (request.grid[k] % grid->cluster[k])
       contract(format("%s: a grid of %s blocks does not divide into clusters of %s", name, dims(request.grid).c_str(), dims(grid->cluster).c_str()));
 
-  program.prepare(*kernel, options.checked() || options.statistics);
+  program.prepare(*kernel, checks != nullptr);
   grid->device = &device;
   grid->program = &program;
   grid->kernel = kernel;
-  grid->code = kernel->code[options.checked() || options.statistics].get();
+  grid->code = kernel->code[checks != nullptr].get();
   if (!grid->code) refuse("emu/no-such-kernel", format("%s has no body", name));
   grid->id = nextGrid_++;
   grid->threads = static_cast<uint32_t>(threads);
@@ -147,6 +147,7 @@ Grid& Machine::submit(Device& device, Program& program, LaunchRequest request) {
   grid->addresses = &device.module(program).addresses;
   grid->request = std::move(request);
   grids_.push_back(std::move(grid));
+  if (checks) checks->onGridStart(*grids_.back());
   return *grids_.back();
 }
 

@@ -40,18 +40,8 @@ bool Options::checks_(const std::string& name) const {
   return false;
 }
 
-Machine::Machine(Options o) : options(std::move(o)), engine(options.seed) {
-  if (options.statistics) {
-    statistics.byMnemonic.assign(static_cast<size_t>(Mnemonic::count_), 0);
-    statistics.lanesByMnemonic.assign(static_cast<size_t>(Mnemonic::count_), 0);
-  }
-}
+Machine::Machine(Options o) : options(std::move(o)), engine(options.seed) { checks = makeChecks(*this); }
 Machine::~Machine() = default;
-
-void Machine::countInsn(const DecodedInsn& d, Mask m) {
-  ++statistics.byMnemonic[static_cast<size_t>(d.mnemonic)];
-  statistics.lanesByMnemonic[static_cast<size_t>(d.mnemonic)] += static_cast<uint64_t>(std::popcount(m));
-}
 
 uint64_t Machine::clock() const { return statistics.warpInstructions + ++clockReads_; }
 uint64_t Machine::nanoseconds() const { return 1'000'000'000 + clock(); }

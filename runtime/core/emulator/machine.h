@@ -184,7 +184,6 @@ class Machine {
   uint64_t nanoseconds() const;
   uint64_t clock() const;
   uint64_t random() { return engine.random(); }
-  void countInsn(const DecodedInsn& d, Mask m);
 
  private:
   std::vector<std::unique_ptr<Grid>> grids_;

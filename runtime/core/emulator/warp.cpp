@@ -217,14 +217,16 @@ uint64_t Warp::runPath(uint64_t budget) {
       }
     }
     if constexpr (Checked) {
-      if (machine.checks) machine.checks->onInsn(*this, *ip, m);
+      machine.checks->onInsn(*this, *ip, m);
     }
+    [[maybe_unused]] const DecodedInsn* jumping = nullptr;  // the call frame may be gone then
+    if constexpr (Checked) jumping = &decoded(*ip);
     Flow f = ip->run(*this, *ip, m);
     if (f == Flow::next) {
       ++done;
       ++spent;
       laneCount += static_cast<uint64_t>(std::popcount(m));
-      if (Checked && machine.options.statistics) machine.countInsn(decoded(*ip), m);
+      if constexpr (Checked) machine.checks->afterInsn(*this, *ip, m);
       if (woken) {
         p->wait = {};
         p->stage = 0;
@@ -241,6 +243,7 @@ uint64_t Warp::runPath(uint64_t budget) {
       statistics.laneInstructions += laneCount;
       return done;
     }
+    if constexpr (Checked) machine.checks->onJump(*this, *jumping, m);
     ++done;
     spent += 1 + charge;
     charge = 0;
@@ -272,7 +275,7 @@ uint64_t Warp::runPath(uint64_t budget) {
 
 uint64_t Warp::run(uint64_t budget) {
   uint64_t done = 0, rounds = 0;
-  const bool checked = machine.options.checked() || machine.options.statistics;
+  const bool checked = machine.checks != nullptr;
   // A blocked path costs a round without an instruction: bounded, since each is tried once per version.
   while (done < budget && !paths.empty() && rounds < budget && choosePath()) {
     uint64_t n = checked ? runPath<true>(budget - done) : runPath<false>(budget - done);

@@ -4,7 +4,6 @@
 #include "bulk.h"
 #include "family.h"
 #include "mbarrier.h"
-#include "observer.h"
 #include "reduction.h"
 
 namespace dsvc::emulator {
@@ -83,7 +82,7 @@ struct Transfer {
 };
 
 void put(const Transfer& t, const Region& to, Cargo& cargo) {
-  AsyncObserver* o = observerOf(*t.origin.machine);
+  Checks* o = t.origin.machine->checks.get();
   if (o) o->onTransfer(t.id, to, 0, t.bytes, t.reduce ? AccessKind::atomic : AccessKind::write);
   if (t.reduce) {
     Cargo old(t.bytes);
@@ -95,7 +94,7 @@ void put(const Transfer& t, const Region& to, Cargo& cargo) {
   to.save(0, cargo.data.data(), cargo.known.data(), t.bytes);
 }
 void take(const Transfer& t, Cargo& cargo) {
-  if (AsyncObserver* o = observerOf(*t.origin.machine)) o->onTransfer(t.id, t.from, 0, t.bytes, AccessKind::read);
+  if (Checks* o = t.origin.machine->checks.get()) o->onTransfer(t.id, t.from, 0, t.bytes, AccessKind::read);
   t.from.load(0, cargo.data.data(), cargo.known.data(), t.bytes);
 }
 
@@ -121,7 +120,7 @@ Flow copyToShared(Warp& w, const Insn& i, Mask m) {
       continue;
     }
     uint64_t id = nextOperation();
-    if (AsyncObserver* o = observerOf(w.machine)) o->onIssue(id, w, i, 1u << l, Proxy::async);
+    if (Checks* o = w.machine.checks.get()) o->onIssue(id, w, i, 1u << l, Proxy::async);
     uint32_t mask = x.multicast ? w.in<uint32_t>(x.mask)[l] : 0;
     for (Destination& d : destinationsOf(w, i, l, to, n, x.barrier.of(w, l), x.multicast, mask)) {
       auto t = std::make_shared<Transfer>(Transfer{Origin(w, i, l), id, regionOf(from), d.to, d.signal, n, x.reduce});
@@ -149,7 +148,7 @@ Flow copyToGlobal(Warp& w, const Insn& i, Mask m) {
     auto cargo = std::make_shared<Cargo>(n);
     auto operation = std::make_shared<AsyncOperation>();
     asyncOf(w).bulk[l].add(operation);
-    if (AsyncObserver* o = observerOf(w.machine)) o->onIssue(t->id, w, i, 1u << l, Proxy::async);
+    if (Checks* o = w.machine.checks.get()) o->onIssue(t->id, w, i, 1u << l, Proxy::async);
     storeLater(
         w.machine, operation,
         [t, cargo] {

@@ -3,7 +3,6 @@
 
 #include "family.h"
 #include "mbarrier.h"
-#include "observer.h"
 
 namespace dsvc::emulator {
 
@@ -39,7 +38,7 @@ void finish(AsyncOperation& o, Machine& machine) {
 
 void runCopies(const SmallCopies& c) {
   Machine& machine = *c.origin.machine;
-  AsyncObserver* o = observerOf(machine);
+  Checks* o = machine.checks.get();
   for (const auto& one : c.list) {
     if (hasExited(c.origin, one.to, one.bytes)) continue;
     uint8_t data[16] = {}, known[16];
@@ -81,7 +80,7 @@ Flow copySmall(Warp& w, const Insn& i, Mask m) {
     c->list.push_back({regionOf(to), regionOf(from), x.bytes, take});
   }
   for (int l : lanesOf(m)) mine.copies[l].add(c->operation);
-  if (AsyncObserver* o = observerOf(w.machine)) o->onIssue(c->id, w, i, m, Proxy::generic);
+  if (Checks* o = w.machine.checks.get()) o->onIssue(c->id, w, i, m, Proxy::generic);
   postLater(w.machine, [c] { runCopies(*c); });
   return Flow::next;
 }
@@ -118,7 +117,7 @@ Flow linkToBarrier(Warp& w, const Insn& i, Mask m) {
     };
     auto waits = mine.copies[l].unfinished();
     auto a = std::make_shared<Arrival>(Arrival{Origin(w, i, l), nextOperation(), promise(*p.cta, *p.barrier), waits.size()});
-    if (AsyncObserver* o = observerOf(w.machine)) o->onIssue(a->id, w, i, 1u << l, Proxy::generic);
+    if (Checks* o = w.machine.checks.get()) o->onIssue(a->id, w, i, 1u << l, Proxy::generic);
     Machine& machine = w.machine;
     auto arrive = [a, &machine] { postLater(machine, [a] { signalArrival(a->origin, a->id, a->signal); }); };
     if (waits.empty()) arrive();
@@ -149,7 +148,7 @@ Flow waitGroups(Warp& w, const Insn& i, Mask m) {
   for (int l : lanesOf(m))
     if (!groups[l].settled(static_cast<size_t>(i.immediate), i.flags & kReadOnly)) return w.block(WaitKind::asyncGroup);
   path.stage = 0;
-  if (AsyncObserver* o = observerOf(w.machine)) o->onGroupWait(w, i, m, i.flags & kBulk, i.flags & kReadOnly);
+  if (Checks* o = w.machine.checks.get()) o->onGroupWait(w, i, m, i.flags & kBulk, i.flags & kReadOnly);
   return Flow::next;
 }
 

@@ -3,7 +3,6 @@
 #include <cinttypes>
 #include <cstring>
 
-#include "observer.h"
 
 namespace dsvc::emulator {
 
@@ -258,7 +257,7 @@ void signal(const Origin& origin, uint64_t id, const Signal& s, F apply) {
   Mbarrier* b = findMbarrier(*s.cta, s.offset, misuse);
   if (b && b->serial == s.serial) {
     if (b->inFlight > 0) --b->inFlight;
-    if (AsyncObserver* o = observerOf(*origin.machine)) o->onSignal(id, *s.cta, s.offset, b->phase);
+    if (Checks* o = origin.machine->checks.get()) o->onSignal(id, *s.cta, s.offset, b->phase);
     apply(*b, misuse);
   }
   if (misuse) origin.report(misuse);

@@ -3,7 +3,6 @@
 
 #include "family.h"
 #include "mbarrier.h"
-#include "observer.h"
 
 namespace dsvc::emulator {
 
@@ -56,7 +55,7 @@ Flow init(Warp& w, const Insn& i, Mask m) {
     Misuse misuse;
     initMbarrier(w.cta, offset, w.in<uint32_t>(x.count)[l], w.site(i, l), misuse);
     if (refused(w, i, l, misuse)) continue;
-    if (AsyncObserver* o = observerOf(w.machine)) o->onMbarrierInit(w, i, l, w.cta, offset, false);
+    if (Checks* o = w.machine.checks.get()) o->onMbarrierInit(w, i, l, w.cta, offset, false);
   }
   return Flow::next;
 }
@@ -76,7 +75,7 @@ Flow inval(Warp& w, const Insn& i, Mask m) {
     invalMbarrier(*p.cta, *p.barrier, misuse);
     if (refused(w, i, l, misuse)) continue;
     w.machine.changed();  // who still waits for it finds it gone
-    if (AsyncObserver* o = observerOf(w.machine)) o->onMbarrierInit(w, i, l, w.cta, offset, true);
+    if (Checks* o = w.machine.checks.get()) o->onMbarrierInit(w, i, l, w.cta, offset, true);
   }
   return Flow::next;
 }
@@ -109,7 +108,7 @@ void apply(Warp& w, const Insn& i, int l, const Barrier& x, MbarrierPlace p) {
 
 Flow update(Warp& w, const Insn& i, Mask m) {
   const auto& x = extraOf<Barrier>(i);
-  AsyncObserver* o = observerOf(w.machine);
+  Checks* o = w.machine.checks.get();
   for (int l : lanesOf(m)) {
     MbarrierPlace p = locateMbarrier(w, i, l, x.space, x.address.of(w, l));
     if (!p) continue;

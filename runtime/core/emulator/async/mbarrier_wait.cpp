@@ -10,7 +10,6 @@
 
 #include "family.h"
 #include "mbarrier.h"
-#include "observer.h"
 
 namespace dsvc::emulator {
 
@@ -87,7 +86,7 @@ Flow wait(Warp& w, const Insn& i, Mask m) {
   const auto& x = extraOf<WaitForm>(i);
   CtaAsync& a = asyncOf(w.cta);
   WarpAsync& mine = asyncOf(w);
-  AsyncObserver* o = observerOf(w.machine);
+  Checks* o = w.machine.checks.get();
   Mask complete = 0;
   uint64_t waitsFor = 0;
   uint32_t polls = ~0u;

@@ -4,7 +4,6 @@
 
 #include "family.h"
 #include "mbarrier.h"
-#include "observer.h"
 #include "reduction.h"
 
 namespace dsvc::emulator {
@@ -56,10 +55,10 @@ Flow storeAsync(Warp& w, const Insn& i, Mask m) {
       if (x.element == 8) std::memcpy(v->bytes + 8 * k, &w.in<uint64_t>(x.values[k])[l], 8);
       else std::memcpy(v->bytes + 4 * k, &w.in<uint32_t>(x.values[k])[l], 4);
     }
-    if (AsyncObserver* o = observerOf(w.machine)) o->onIssue(v->id, w, i, 1u << l, Proxy::async);
+    if (Checks* o = w.machine.checks.get()) o->onIssue(v->id, w, i, 1u << l, Proxy::async);
     postLater(w.machine, [v] {
       if (hasExited(v->origin, v->to, v->count)) return;
-      if (AsyncObserver* o = observerOf(*v->origin.machine))
+      if (Checks* o = v->origin.machine->checks.get())
         o->onTransfer(v->id, v->to, 0, v->count, v->reduce ? AccessKind::atomic : AccessKind::write);
       uint8_t data[16], known[16];
       v->to.load(0, data, known, v->count);
@@ -104,7 +103,7 @@ Flow proxyFence(Warp& w, const Insn& i, Mask m) {
   const auto& x = extraOf<FenceForm>(i);
   if (x.address.base != slot::kNone)
     for (int l : lanesOf(m)) w.locate(i, l, Space::generic, x.address.of(w, l), 128, 64, AccessKind::read);
-  if (AsyncObserver* o = observerOf(w.machine)) o->onProxyFence(w, i, m, x.kind, x.order, x.scope);
+  if (Checks* o = w.machine.checks.get()) o->onProxyFence(w, i, m, x.kind, x.order, x.scope);
   return Flow::next;
 }
 

@@ -7,7 +7,6 @@
 
 #include "bulk.h"
 #include "family.h"
-#include "observer.h"
 #include "reduction.h"
 #include "tensor_map.h"
 
@@ -90,7 +89,7 @@ void flushSubnormals(uint8_t* bytes, size_t n) {
 
 void runLoad(const Box& b) {
   if (hasExited(b.origin, b.memory, b.map.boxBytes)) return;
-  AsyncObserver* o = observerOf(*b.origin.machine);
+  Checks* o = b.origin.machine->checks.get();
   const TensorMap& m = b.map;
   Inside in = insideOf(m, b.at);
   Cargo row(m.rowBytes);
@@ -116,7 +115,7 @@ void runLoad(const Box& b) {
 }
 
 void takeBox(const Box& b, Cargo& cargo) {
-  AsyncObserver* o = observerOf(*b.origin.machine);
+  Checks* o = b.origin.machine->checks.get();
   warnAboutExit(b.origin, b.memory, b.map.boxBytes);
   for (uint64_t r = 0; r < b.map.boxBytes / b.map.rowBytes; ++r)
     eachPiece(b, r, [&](uint32_t p, int64_t at) {
@@ -127,7 +126,7 @@ void takeBox(const Box& b, Cargo& cargo) {
 }
 
 void putBox(const Box& b, Cargo& cargo) {
-  AsyncObserver* o = observerOf(*b.origin.machine);
+  Checks* o = b.origin.machine->checks.get();
   const TensorMap& m = b.map;
   Inside in = insideOf(m, b.at);
   if (in.count == 0) return;
@@ -237,7 +236,7 @@ Flow loadTensor(Warp& w, const Insn& i, Mask active) {
     Box b{Origin(w, i, l), nextOperation(), {}, {}, {}, {}, {}};
     Place to;
     if (!prepare(w, i, l, x, AccessKind::read, b) || !findMemory(w, i, l, x, x.toSpace, AccessKind::write, b.map, to)) continue;
-    if (AsyncObserver* o = observerOf(w.machine)) o->onIssue(b.id, w, i, 1u << l, Proxy::async);
+    if (Checks* o = w.machine.checks.get()) o->onIssue(b.id, w, i, 1u << l, Proxy::async);
     uint32_t mask = x.multicast ? w.in<uint32_t>(x.mask)[l] : 0;
     for (Destination& d : destinationsOf(w, i, l, to, b.map.boxBytes, x.barrier.of(w, l), x.multicast, mask)) {
       auto one = std::make_shared<Box>(b);
@@ -267,7 +266,7 @@ Flow storeTensor(Warp& w, const Insn& i, Mask active) {
     }
     auto operation = std::make_shared<AsyncOperation>();
     asyncOf(w).bulk[l].add(operation);
-    if (AsyncObserver* o = observerOf(w.machine)) o->onIssue(b->id, w, i, 1u << l, Proxy::async);
+    if (Checks* o = w.machine.checks.get()) o->onIssue(b->id, w, i, 1u << l, Proxy::async);
     auto cargo = std::make_shared<Cargo>(b->map.boxBytes);
     storeLater(w.machine, operation, [b, cargo] { takeBox(*b, *cargo); }, [b, cargo] { putBox(*b, *cargo); });
   }

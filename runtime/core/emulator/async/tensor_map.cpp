@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "family.h"
-#include "observer.h"
 
 namespace dsvc::emulator {
 
@@ -200,7 +199,7 @@ Flow copyFence(Warp& w, const Insn& i, Mask m) {
   Cargo cargo(kTensorMapBytes);
   regionOf(from).load(0, cargo.data.data(), cargo.known.data(), kTensorMapBytes);
   regionOf(to).save(0, cargo.data.data(), cargo.known.data(), kTensorMapBytes);
-  if (AsyncObserver* o = observerOf(w.machine)) o->onProxyFence(w, i, m, ProxyFence::tensormap, Order::release, x.scope);
+  if (Checks* o = w.machine.checks.get()) o->onProxyFence(w, i, m, ProxyFence::tensormap, Order::release, x.scope);
   return Flow::next;
 }
 

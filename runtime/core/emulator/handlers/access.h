@@ -40,6 +40,11 @@ inline AccessInfo accessOf(Resolve& r) {
 struct Region {
   uint64_t base = 0, size = 0;
   uint8_t* bytes = nullptr;
+  // For the checks: whose it is, and the offset there of byte 0.
+  Space space = Space::global;
+  const Allocation* allocation = nullptr;
+  Cta* cta = nullptr;
+  uint64_t start = 0;
 };
 
 // The region that holds `address`, in the numbering of the instruction's space; none for local memory and whatever
@@ -62,6 +67,9 @@ inline Region regionOf(Warp& w, const Insn& i, Space space, uint64_t address, bo
     r.base = base + (uint64_t{cta.rank} << shared::kRankShift) + shared::kReserved;
     r.size = cta.sharedBytes - shared::kReserved;
     r.bytes = cta.shared.get() + shared::kReserved;
+    r.space = Space::shared;
+    r.cta = &cta;
+    r.start = shared::kReserved;
     if (address - r.base >= r.size) r.bytes = nullptr;
     return r;
   }
@@ -78,6 +86,8 @@ inline Region regionOf(Warp& w, const Insn& i, Space space, uint64_t address, bo
   r.base = a->base;
   r.size = a->size;
   r.bytes = a->bytes;
+  r.space = space;
+  r.allocation = a;
   return r;
 }
 
@@ -109,6 +119,26 @@ inline void offsetsIn(Offsets& o, const Region& region, const uint64_t* a, uint6
     }
   }
   o.inside = bad == 0;
+}
+
+// Tells the checks of an instruction's accesses: of all lanes in one region, or of one lane.
+inline void tell(Warp& w, const Insn& i, const Access& how, const Region& region, const Offsets& o, uint32_t bytes, Mask m,
+                 const std::vector<Slot>& parts) {
+  Accesses a{how, region.space, const_cast<Allocation*>(region.allocation), region.cta, bytes, m, o.dense, o.at, parts.data(),
+             static_cast<uint32_t>(parts.size())};
+  uint64_t moved[kLanes];
+  if (region.start) {
+    for (int l : lanesOf(m)) moved[l] = o.at[l] + region.start;
+    a.offsets = moved;
+  }
+  w.machine.checks->onAccess(w, i, a);
+}
+inline void tell(Warp& w, const Insn& i, const Access& how, int lane, const Place& p, uint32_t bytes, const Slot* parts = nullptr,
+                 size_t partCount = 0) {
+  uint64_t offsets[kLanes];
+  offsets[lane] = p.offset;
+  const Space space = p.space == Space::sharedCluster ? Space::shared : p.space;
+  w.machine.checks->onAccess(w, i, {how, space, p.allocation, p.cta, bytes, 1u << lane, false, offsets, parts, static_cast<uint32_t>(partCount)});
 }
 
 }  // namespace dsvc::emulator::DSVC_ARCH

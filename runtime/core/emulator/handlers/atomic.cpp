@@ -103,7 +103,7 @@ Flow atomic(Warp& w, const Insn& i, Mask m) {
       at = p.bytes;
       if (!at) continue;
       if constexpr (Checked)
-        if (w.machine.checks) w.machine.checks->onAccess(w, i, l, p, total, {AccessKind::atomic, e.info.order, e.info.scope, Proxy::generic, false});
+        if (w.machine.checks) tell(w, i, {AccessKind::atomic, e.info.order, e.info.scope}, l, p, total);
     }
     for (uint32_t k = 0; k < n; ++k, at += e.bytes) {
       uint64_t old = 0;
@@ -135,7 +135,7 @@ Flow atomicQuad(Warp& w, const Insn& i, Mask m) {
   for (int l : lanesOf(m)) {
     Place p = w.locate(i, l, e.info.space, a[l] + static_cast<uint64_t>(i.immediate), 16, 16, AccessKind::atomic);
     if (!p.bytes) continue;
-    if (w.machine.checks) w.machine.checks->onAccess(w, i, l, p, 16, {AccessKind::atomic, e.info.order, e.info.scope, Proxy::generic, false});
+    if (w.machine.checks) tell(w, i, {AccessKind::atomic, e.info.order, e.info.scope}, l, p, 16);
     uint8_t old[16], v[16];
     std::memcpy(old, p.bytes, 16);
     std::memcpy(v, w.in<uint8_t>(e.operands[0]) + 16 * l, 16);
@@ -206,7 +206,7 @@ void resolveAtomic(Resolve& r) {
 
 Flow fence(Warp& w, const Insn& i, Mask m) {
   if (w.machine.checks)
-    w.machine.checks->onFence(w, i, m, static_cast<Order>(i.flags & 15), static_cast<Scope>(i.flags >> 4 & 15), static_cast<Proxy>(i.flags >> 8 & 15));
+    w.machine.checks->onFence(w, i, m, static_cast<Order>(i.flags & 15), static_cast<Scope>(i.flags >> 4 & 15));
   return Flow::next;
 }
 void resolveFence(Resolve& r) {
@@ -215,8 +215,7 @@ void resolveFence(Resolve& r) {
             : r.has(Modifier::cluster_)                     ? Scope::cluster
                                                             : Scope::cta;
   Order o = r.has(Modifier::acquire_) ? Order::acquire : r.has(Modifier::release_) ? Order::release : Order::acquireRelease;
-  Proxy p = r.has(Modifier::async_) ? Proxy::async : Proxy::generic;
-  r.out.flags = static_cast<uint32_t>(o) | static_cast<uint32_t>(s) << 4 | static_cast<uint32_t>(p) << 8;
+  r.out.flags = static_cast<uint32_t>(o) | static_cast<uint32_t>(s) << 4;
   r.out.run = fence;
 }
 

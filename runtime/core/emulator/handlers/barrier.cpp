@@ -74,7 +74,7 @@ Flow barrier(Warp& w, const Insn& i, Mask m) {
       b.any |= q != 0;
     }
     uint64_t generation = b.generation;
-    if (w.machine.checks) w.machine.checks->onBarrier(cta, id, generation, w, m, true, false);
+    if (w.machine.checks) w.machine.checks->onBarrier(cta, id, generation, w, i, m, true, false);
     w.machine.changed();
     completeBarrier(w.machine, cta, id);
     if (e.arriveOnly) return Flow::next;
@@ -84,7 +84,7 @@ Flow barrier(Warp& w, const Insn& i, Mask m) {
   }
   NamedBarrier& b = cta.barriers[id];
   if (b.generation == p.token) return w.block(WaitKind::barrier, id);
-  if (w.machine.checks) w.machine.checks->onBarrier(cta, id, p.token, w, m, false, true);
+  if (w.machine.checks) w.machine.checks->onBarrier(cta, id, p.token, w, i, m, false, true);
   switch (e.reduce) {
     case Reduce::all: w.setPredicate(i.d, b.lastAll ? kFull : 0, m); break;
     case Reduce::any: w.setPredicate(i.d, b.lastAny ? kFull : 0, m); break;
@@ -112,7 +112,7 @@ Flow clusterArrive(Warp& w, const Insn& i, Mask m) {
   for (int l : lanesOf(m)) w.clusterGeneration[l] = c.generation;
   w.clusterArrived |= m;
   c.arrived += static_cast<uint32_t>(std::popcount(m));
-  if (w.machine.checks) w.machine.checks->onBarrier(w.cta, 16, c.generation, w, m, true, false);
+  if (w.machine.checks) w.machine.checks->onBarrier(w.cta, 16, c.generation, w, i, m, true, false);
   w.machine.changed();
   completeClusterBarrier(w.machine, c);
   return Flow::next;
@@ -127,7 +127,7 @@ Flow clusterWait(Warp& w, const Insn& i, Mask m) {
   }
   for (int l : lanesOf(m))
     if (w.clusterGeneration[l] == c.generation) return w.block(WaitKind::clusterBarrier);
-  if (w.machine.checks) w.machine.checks->onBarrier(w.cta, 16, w.clusterGeneration[std::countr_zero(m)], w, m, false, true);
+  if (w.machine.checks) w.machine.checks->onBarrier(w.cta, 16, w.clusterGeneration[std::countr_zero(m)], w, i, m, false, true);
   w.clusterArrived &= ~m;
   return Flow::next;
 }

@@ -1,6 +1,7 @@
 // ldmatrix, stmatrix, movmatrix: 8x8 matrices of 16-bit elements between shared memory and registers.
 #include <cstring>
 
+#include "access.h"
 #include "matrix.h"
 
 namespace dsvc::emulator::DSVC_ARCH {
@@ -24,7 +25,7 @@ uint8_t* rowOf(Warp& w, const Insn& i, const MatrixExtra& x, int lane, AccessKin
              "pass addresses of shared memory");
     return nullptr;
   }
-  if (place.bytes && w.machine.checks) w.machine.checks->onAccess(w, i, lane, place, 16, {kind});
+  if (place.bytes && w.machine.checks) tell(w, i, {kind}, lane, place, 16);
   return place.bytes;
 }
 

@@ -43,7 +43,7 @@ void loadSlowly(Warp& w, const Insn& i, Mask m, const AccessExtra& e) {
     Place p = w.locate(i, l, e.info.space, addresses[l], bytes, bytes, AccessKind::read);
     if constexpr (Checked)
       if (p.bytes && w.machine.checks)
-        w.machine.checks->onAccess(w, i, l, p, bytes, {AccessKind::read, e.info.order, e.info.scope, Proxy::generic, e.info.nonCoherent});
+        tell(w, i, {AccessKind::read, e.info.order, e.info.scope, e.info.nonCoherent}, l, p, bytes, e.parts.data(), e.parts.size());
     for (size_t k = 0; k < e.parts.size(); ++k) intoCell<T>(w, e.parts[k], l, p.bytes ? p.bytes + k * sizeof(T) : zeros);
   }
 }
@@ -52,7 +52,7 @@ template <class T, bool Checked>
 Flow load(Warp& w, const Insn& i, Mask m) {
   const auto& e = extraOf<AccessExtra>(i);
   if (e.info.polls) w.charge += 64;
-  if constexpr (!Checked) {
+  {
     const uint64_t* a = w.in<uint64_t>(i.a);
     const uint32_t bytes = static_cast<uint32_t>(sizeof(T) * e.parts.size());
     const uint64_t offset = static_cast<uint64_t>(i.immediate);
@@ -60,6 +60,8 @@ Flow load(Warp& w, const Insn& i, Mask m) {
     Offsets o;
     if (region.bytes) offsetsIn(o, region, a, offset, bytes, m);
     if (o.inside) {
+      if constexpr (Checked)
+        if (w.machine.checks) tell(w, i, {AccessKind::read, e.info.order, e.info.scope, e.info.nonCoherent}, region, o, bytes, m, e.parts);
       if (e.parts.size() == 1) {
         if constexpr (!std::is_same_v<T, Quad>) {
           Cell<T>* d = w.out<Cell<T>>(e.parts[0]);
@@ -94,11 +96,13 @@ Flow storeTo(Warp& w, const Insn& i, Mask m) {
   const uint32_t bytes = static_cast<uint32_t>(sizeof(T) * e.parts.size());
   const uint64_t offset = static_cast<uint64_t>(i.immediate);
   if (e.info.polls) w.machine.changed();
-  if constexpr (!Checked) {
+  {
     Region region = regionOf(w, i, e.info.space, a[std::countr_zero(m)] + offset, true);
     Offsets o;
     if (region.bytes) offsetsIn(o, region, a, offset, bytes, m);
     if (o.inside) {
+      if constexpr (Checked)
+        if (w.machine.checks) tell(w, i, {AccessKind::write, e.info.order, e.info.scope}, region, o, bytes, m, e.parts);
       if (e.parts.size() == 1) {
         if constexpr (!std::is_same_v<T, Quad>) {
           if (o.dense) {
@@ -128,7 +132,7 @@ Flow storeTo(Warp& w, const Insn& i, Mask m) {
     if (!p.bytes) continue;
     if constexpr (Checked)
       if (w.machine.checks)
-        w.machine.checks->onAccess(w, i, l, p, bytes, {AccessKind::write, e.info.order, e.info.scope, Proxy::generic, false});
+        tell(w, i, {AccessKind::write, e.info.order, e.info.scope}, l, p, bytes, e.parts.data(), e.parts.size());
     for (size_t k = 0; k < e.parts.size(); ++k) fromCell<T>(w, e.parts[k], l, p.bytes + k * sizeof(T));
   }
   return Flow::next;

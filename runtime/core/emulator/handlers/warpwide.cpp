@@ -40,7 +40,7 @@ Flow meet(Warp& w, const Insn& i, Mask m, Mask members) {
     e.gather(w, i, m, r);
     e.compute(e, r);
     e.scatter(w, i, m, r);
-    if (w.machine.checks) w.machine.checks->onWarpSync(w, m);
+    if (w.machine.checks) w.machine.checks->onWarpSync(w, i, m);
     return Flow::next;
   }
   size_t k = 0;
@@ -66,7 +66,7 @@ Flow meet(Warp& w, const Insn& i, Mask m, Mask members) {
   if (missing) return w.block(WaitKind::warpSync, 0, missing);
   e.compute(e, r);
   r.complete = true;
-  if (w.machine.checks) w.machine.checks->onWarpSync(w, r.arrived);
+  if (w.machine.checks) w.machine.checks->onWarpSync(w, i, r.arrived);
   finish(w, i, m, k);
   p.stage = 0;
   p.token = 0;

@@ -99,25 +99,21 @@ void checkOperands(Warp& w, const Insn& i, const WgmmaExtra& x, Warpgroup& g, Wa
   }
 }
 
-// The shared-memory bytes that this warp's part reads: its own 16 rows of A, all of B.
-void noteReads(Warp& w, const Insn& i, const WgmmaExtra& x, const Wgmma& p) {
+// Tells the checks of the shared-memory bytes that this warp's part reads: its own 16 rows of A, all of B.
+void tellReads(Warp& w, const Insn& i, const WgmmaExtra& x, const Wgmma& p, uint64_t number) {
+  static thread_local std::vector<uint32_t> chunks;
+  chunks.clear();
   auto note = [&](uint64_t descriptor, bool transposed, uint32_t rows, uint32_t from, uint32_t to) {
     tensor::forEachChunk(tensor::Descriptor(descriptor), transposed, rows, x.operation.k,
                          [&](uint32_t row, uint32_t chunk, uint32_t at) {
                            const uint32_t r = transposed ? 8 * chunk : row;
-                           if (r < from || r >= to || at + 16 > w.cta.sharedBytes) return;
-                           Place place;
-                           place.bytes = w.cta.shared.get() + at;
-                           place.space = Space::shared;
-                           place.cta = &w.cta;
-                           place.offset = at;
-                           w.machine.checks->onAccess(w, i, 0, place, 16,
-                                                      {AccessKind::read, Order::weak, Scope::cta, Proxy::tensorCore});
+                           if (r >= from && r < to && at + 16 <= w.cta.sharedBytes) chunks.push_back(at);
                          });
   };
   const uint32_t part = w.index % 4;
   if (x.a.empty()) note(p.a, x.transposeA, 64, 16 * part, 16 * part + 16);
   note(p.b, x.transposeB, x.operation.n, 0, x.operation.n);
+  w.machine.checks->onProduct(w, i, number, chunks);
 }
 
 void reportProblem(Warp& w, const Insn& i, Wgmma& p, const char* which, const tensor::DescriptorProblem& problem) {
@@ -173,7 +169,7 @@ Flow mmaAsync(Warp& w, const Insn& i, Mask m) {
   p.arrived |= 1u << w.index % 4;
   ++state.issued;
   if (peerLeft(w, i, *g, number)) return Flow::next;
-  if (w.machine.checks) noteReads(w, i, x, p);
+  if (w.machine.checks) tellReads(w, i, x, p, number);
   if (p.arrived != 15) return Flow::next;
 
   const tensor::Operation& o = x.operation;
@@ -222,7 +218,7 @@ Flow waitGroup(Warp& w, const Insn& i, Mask m) {
   state.waited = needed;
   g->dropFinished(w.machine);
   // Its completion also orders the products' reads before the warp's later accesses to shared memory.
-  if (w.machine.checks) w.machine.checks->onFence(w, i, m, Order::acquire, Scope::cta, Proxy::tensorCore);
+  if (w.machine.checks) w.machine.checks->onProductWait(w, i, needed);
   return Flow::next;
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "../tensor/fragments.h"
+#include "access.h"
 #include "matrix.h"
 
 namespace dsvc::emulator::DSVC_ARCH {
@@ -92,7 +93,7 @@ Flow move(Warp& w, const Insn& i, Mask m) {
         const AccessKind kind = Load ? AccessKind::read : AccessKind::write;
         Place place = w.locate(i, static_cast<int>(l), x.space, address, bytes, bytes, kind);
         if (!place.bytes) return;
-        if (w.machine.checks) w.machine.checks->onAccess(w, i, static_cast<int>(l), place, bytes, {kind});
+        if (w.machine.checks) tell(w, i, {kind}, static_cast<int>(l), place, bytes);
         uint64_t value = 0;
         if constexpr (Load) {
           std::memcpy(&value, place.bytes, bytes);
