@@ -28,6 +28,7 @@ struct Access {
   Order order = Order::weak;
   Scope scope = Scope::thread;
   bool nonCoherent = false;  // ld.global.nc
+  bool isSigned = false;     // a narrow load extends its sign
 };
 
 // One warp instruction's accesses to one stretch of memory: an allocation, a block's shared memory, or (one lane at a

@@ -4,6 +4,8 @@
 
 namespace dsvc::emulator {
 
+// Lets plain writes become visible late: no check, but it needs the same hooks.
+std::unique_ptr<Checks> makeLateWrites(Machine& machine);
 // Counts instructions into Machine::statistics.
 std::unique_ptr<Checks> makeCounters(Machine& machine);
 // Registers that wgmma uses: accessed while a product is in flight, or without a wgmma.fence since.

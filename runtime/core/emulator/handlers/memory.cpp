@@ -43,7 +43,7 @@ void loadSlowly(Warp& w, const Insn& i, Mask m, const AccessExtra& e) {
     Place p = w.locate(i, l, e.info.space, addresses[l], bytes, bytes, AccessKind::read);
     if constexpr (Checked)
       if (p.bytes && w.machine.checks)
-        tell(w, i, {AccessKind::read, e.info.order, e.info.scope, e.info.nonCoherent}, l, p, bytes, e.parts.data(), e.parts.size());
+        tell(w, i, {AccessKind::read, e.info.order, e.info.scope, e.info.nonCoherent, e.isSigned}, l, p, bytes, e.parts.data(), e.parts.size());
     for (size_t k = 0; k < e.parts.size(); ++k) intoCell<T>(w, e.parts[k], l, p.bytes ? p.bytes + k * sizeof(T) : zeros);
   }
 }
@@ -61,7 +61,7 @@ Flow load(Warp& w, const Insn& i, Mask m) {
     if (region.bytes) offsetsIn(o, region, a, offset, bytes, m);
     if (o.inside) {
       if constexpr (Checked)
-        if (w.machine.checks) tell(w, i, {AccessKind::read, e.info.order, e.info.scope, e.info.nonCoherent}, region, o, bytes, m, e.parts);
+        if (w.machine.checks) tell(w, i, {AccessKind::read, e.info.order, e.info.scope, e.info.nonCoherent, e.isSigned}, region, o, bytes, m, e.parts);
       if (e.parts.size() == 1) {
         if constexpr (!std::is_same_v<T, Quad>) {
           Cell<T>* d = w.out<Cell<T>>(e.parts[0]);
