@@ -48,7 +48,7 @@ const position_field = defineOp({
   },
 });
 
-const visibility: Readonly<Record<'causal' | 'window', AttributeSpec>> = {
+export const visibility: Readonly<Record<'causal' | 'window', AttributeSpec>> = {
   causal: { kind: 'boolean', default: true, doc: 'a token sees no later position' },
   window: { kind: 'integer', default: 0, doc: 'sees positions less than this far away; 0: any distance' },
 };
@@ -77,7 +77,7 @@ const visible = defineOp({
   },
 });
 
-const viewOf = (attributes: Attributes): { causal: boolean; window: number } => ({
+export const viewOf = (attributes: Attributes): { causal: boolean; window: number } => ({
   causal: flagOf(attributes, 'causal'),
   window: integerOf(attributes, 'window'),
 });
@@ -105,7 +105,7 @@ interface Heads {
   };
 }
 
-function expectHeads([q, k, v]: readonly Type[], op: string): Heads {
+export function expectHeads([q, k, v]: readonly Type[], op: string): Heads {
   const [tq, tk, tv] = [q, k, v].map((type, i) => expectElements('float', type, 'qkv'[i], op));
   const shown = `q is ${showType(tq)}, k is ${showType(tk)}, v is ${showType(tv)}`;
   if ([tq, tk, tv].some((t) => t.dims.length !== 3))
@@ -169,7 +169,7 @@ const attention = defineOp({
  * Token and key pairs that are computed, at most: all, or with causal attention among the step's own tokens half of
  * them, or a window's worth. Several sequences in one batch see less: lengths are not known from sizes of dims.
  */
-function seenPairs(
+export function seenPairs(
   tokens: Dim,
   keys: Dim,
   { causal, window }: { causal: boolean; window: number },

@@ -58,6 +58,9 @@ function pack(
   );
 }
 
+/** The spec that parses to these letters. */
+export const showEinsum = ({ a, b, out }: Einsum): string => `${a.join('')},${b.join('')}->${out.join('')}`;
+
 /** The contraction in f64, row-major over the result's letters. Sizes must agree. */
 export function evaluateEinsum({ a, b, out }: Einsum, x: TensorData, y: TensorData): Float64Array {
   const size = (l: string): number => (a.includes(l) ? x.shape[a.indexOf(l)] : y.shape[b.indexOf(l)]);

@@ -1,4 +1,5 @@
 // The table of all ops. A forgotten op is a type error wherever a table is `Record<OpName, …>`.
+import { adjointOps } from './adjoint.ts';
 import { attentionOps } from './attention.ts';
 import { compositeOps } from './composite.ts';
 import { contractionOps } from './contraction.ts';
@@ -19,6 +20,7 @@ const all = {
   ...scalingOps,
   ...compositeOps,
   ...attentionOps,
+  ...adjointOps,
   ...routingOps,
   ...stateOps,
   ...structureOps,
