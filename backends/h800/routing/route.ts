@@ -379,8 +379,9 @@ class RouteWriter {
       k.setp.eq.u32(last, before, all);
       k.selp.u32(bit, 1, 0, last);
       k.st.shared.u32(flag, bit);
-      // The next launch finds it as this one did.
-      k.when(last, () => k.st.global.u32(counter, 0));
+      // The next launch finds it as this one did. Relaxed, as the additions of the other CTAs are: a plain store would be
+      // a data race with them, harmless as it is.
+      k.when(last, () => k.st.relaxed.gpu.global.u32(counter, 0));
     });
     k.bar.sync(0);
     const mine = k.reg('u32');
