@@ -315,6 +315,11 @@ Napi::Value launch(const Napi::CallbackInfo& info) {
     threeOf(o, "cluster", r.cluster);
     whenGiven(o, "dynamicSharedBytes", [&](Napi::Value x) { r.dynamicSharedBytes = small(x, "dynamicSharedBytes"); });
     whenGiven(o, "registers", [&](Napi::Value x) { r.registers = small(x, "registers"); });
+    whenGiven(o, "blocks", [&](Napi::Value x) {
+      if (!x.IsArray() || x.As<Napi::Array>().Length() == 0) argument("blocks is not an array of at least one block");
+      auto list = x.As<Napi::Array>();
+      for (uint32_t k = 0; k < list.Length(); ++k) r.blocks.push_back(integer(list.Get(k), "a block"));
+    });
     whenGiven(o, "parameterBlock", [&](Napi::Value x) {
       auto b = bytesOf(x, "parameterBlock");
       r.parameters.assign(b.begin(), b.end());

@@ -50,6 +50,8 @@ export interface Launch {
   readonly block?: Triple;
   readonly cluster?: Triple;
   readonly dynamicSharedBytes?: number;
+  /** Of the grid, the blocks that run. */
+  readonly blocks?: readonly number[];
   readonly settings?: DeviceSettings;
 }
 
@@ -102,6 +104,7 @@ export class Bench {
         cluster: launch.cluster ?? [0, 0, 0],
         dynamicSharedBytes: launch.dynamicSharedBytes ?? 0,
         parameterBlock: block,
+        ...(launch.blocks && { blocks: launch.blocks }),
       },
       launch.settings,
     );

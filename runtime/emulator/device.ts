@@ -26,6 +26,11 @@ export interface LaunchRequest {
   readonly cluster: Triple;
   readonly dynamicSharedBytes: number;
   readonly parameterBlock: Uint8Array;
+  /**
+   * Linear ids (x fastest) of the only blocks that run, whole clusters of them. The others never start: the kernel still
+   * sees the whole grid, and what waits for them deadlocks. All blocks when left out.
+   */
+  readonly blocks?: readonly number[];
 }
 
 /** One lane, warp or block at one instruction. */

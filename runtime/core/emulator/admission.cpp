@@ -62,6 +62,29 @@ void Device::forget(const Program& program) {
 namespace {
 [[noreturn]] void contract(std::string message) { refuse("emu/launch-contract", std::move(message)); }
 std::string dims(const uint32_t* v) { return format("%u x %u x %u", v[0], v[1], v[2]); }
+
+// Leaves the clusters of the blocks that the request names. The others are as if they had ended before the launch: the
+// kernel sees the whole grid's dimensions, and waits for them in vain.
+void chooseBlocks(Grid& grid, const LaunchRequest& request) {
+  const uint32_t* c = grid.cluster;
+  const uint32_t* across = request.grid;
+  std::unordered_map<uint64_t, uint32_t> named;  // blocks of each cluster
+  std::vector<uint64_t> blocks = request.blocks;
+  std::sort(blocks.begin(), blocks.end());
+  for (size_t k = 0; k < blocks.size(); ++k) {
+    const uint64_t b = blocks[k];
+    if (b >= grid.total)
+      contract(format("block %" PRIu64 " is to run, but the grid has %" PRIu64 " blocks", b, grid.total));
+    if (k > 0 && b == blocks[k - 1]) contract(format("block %" PRIu64 " is named twice", b));
+    const uint64_t x = b % across[0] / c[0], y = b / across[0] % across[1] / c[1], z = b / across[0] / across[1] / c[2];
+    const uint64_t cluster = x + across[0] / c[0] * (y + across[1] / c[1] * z);
+    if (++named[cluster] == 1) grid.clusters.push_back(cluster);
+  }
+  for (uint64_t k : grid.clusters)
+    if (named[k] != c[0] * c[1] * c[2])
+      contract(format("of cluster %" PRIu64 " only %u of %u blocks are to run: name all of them", k, named[k], c[0] * c[1] * c[2]));
+  grid.total = blocks.size();
+}
 }  // namespace
 
 Grid& Machine::submit(Device& device, Program& program, LaunchRequest request) {
@@ -137,6 +160,7 @@ Grid& Machine::submit(Device& device, Program& program, LaunchRequest request) {
   if (grid->registersPerCta > device.limits.registers)
     contract(format("%s: a block needs %u registers; an SM has %u", name, grid->registersPerCta, device.limits.registers));
   grid->total = uint64_t{request.grid[0]} * request.grid[1] * request.grid[2];
+  if (!request.blocks.empty()) chooseBlocks(*grid, request);
   uint64_t clusters = grid->total / clusterSize;
   if (options.seed && clusters > 1) {
     // Another order of admission per seed: every stride that is prime to the count visits all.
@@ -196,6 +220,7 @@ void Machine::admit(Grid& grid) {
   for (int k = 0; k < 3; ++k) across[k] = grid.request.grid[k] / c[k];
   while (grid.next < clusters) {
     uint64_t at = (grid.start + static_cast<uint64_t>(static_cast<unsigned __int128>(grid.next) * grid.stride % clusters)) % clusters;
+    if (!grid.clusters.empty()) at = grid.clusters[at];
     auto cluster = std::make_shared<Cluster>();
     cluster->id[0] = static_cast<uint32_t>(at % across[0]);
     cluster->id[1] = static_cast<uint32_t>(at / across[0] % across[1]);

@@ -77,6 +77,7 @@ struct LaunchRequest {
   uint64_t dynamicSharedBytes = 0;
   std::vector<uint8_t> parameters;
   uint32_t registers = 0;  // per thread; 0: as the kernel says, else 32
+  std::vector<uint64_t> blocks;  // linear ids of the blocks that run, whole clusters; empty: all
 };
 
 // Named barrier state of a CTA. Counted per warp, as the ISA says.
@@ -134,7 +135,8 @@ struct Grid {
   uint32_t threads = 0, warpsPerCta = 0, registersPerThread = 0, registersPerCta = 0;
   bool explicitCluster = false;
   uint32_t sharedBytes = 0;  // of a CTA, reserved KiB included
-  uint64_t next = 0, total = 0, done = 0;  // clusters admitted; CTAs in all; CTAs finished
+  uint64_t next = 0, total = 0, done = 0;  // clusters admitted; CTAs that are to run; CTAs finished
+  std::vector<uint64_t> clusters;          // those that run, by linear id; empty: all
   uint64_t stride = 1, start = 0;          // order of admission: cluster (start + k * stride) mod all
   SharedLayout layout;
   std::vector<std::shared_ptr<Cta>> resident;

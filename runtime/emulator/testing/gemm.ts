@@ -19,6 +19,8 @@ export interface GemmRun {
   readonly out: Uint8Array;
   readonly reports: readonly Report[];
   readonly statistics: Statistics;
+  /** Processor time of the launch: a busy machine changes it less than the clock's. */
+  readonly cpuSeconds: number;
 }
 
 export function runGemm(plan: Fp8GemmPlan, o: GemmOperands, settings: DeviceSettings = {}): GemmRun {
@@ -69,6 +71,7 @@ export function runGemm(plan: Fp8GemmPlan, o: GemmOperands, settings: DeviceSett
       block.set(map, offset);
     }
   }
+  const started = process.cpuUsage();
   const { reports, statistics } = core.launch(device, handle, {
     kernel: info.name,
     grid: [persistentGrid(kernel.gridRule, o.m), 1, 1],
@@ -77,5 +80,7 @@ export function runGemm(plan: Fp8GemmPlan, o: GemmOperands, settings: DeviceSett
     dynamicSharedBytes: kernel.sharedBytes,
     parameterBlock: block,
   });
-  return { out: core.read(device, addressOf('out'), outBytes).slice(), reports, statistics };
+  const { user, system } = process.cpuUsage(started);
+  const out = core.read(device, addressOf('out'), outBytes).slice();
+  return { out, reports, statistics, cpuSeconds: (user + system) / 1e6 };
 }

@@ -85,13 +85,14 @@ inline void narrowRow(const float* a, const int8_t* ae, const NarrowColumns::Blo
 }
 
 inline void exactNarrow(const Operation& o, const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t* d) {
-  static thread_local NarrowRows rows;
-  static thread_local NarrowColumns columns;
+  NarrowRows& rows = scratch<NarrowRows>();
+  NarrowColumns& columns = scratch<NarrowColumns>();
   rows.load(o.a, a, o.m, o.k);
   columns.load(o.b, b, o.n, o.k);
   if (o.negate)
     for (uint32_t r = 0; r < o.m; ++r)
       for (uint32_t i = 0; i < o.k; ++i) rows.value[r][i] = -rows.value[r][i];
+  const bool onlyNan = o.a == Element::e4m3 && o.b == Element::e4m3;
   NarrowSums s;
   alignas(64) float cv[kNarrowBlock] = {};
   alignas(64) int32_t ce[kNarrowBlock];
@@ -150,7 +151,9 @@ inline void exactNarrow(const Operation& o, const uint32_t* a, const uint32_t* b
       if (special)
         for (uint32_t j = 0; j < count; ++j) {
           const uint32_t cBits = from ? saved[j] : 0;
-          if (rows.special[r] || columns.special[n0 + j] || (from && addendOf(o.c, cBits).special))
+          // e4m3 has no infinity: one NaN makes the sum NaN.
+          if (onlyNan && (rows.special[r] || columns.special[n0 + j])) to[j] = nanOf(o.d);
+          else if (rows.special[r] || columns.special[n0 + j] || (from && addendOf(o.c, cBits).special))
             to[j] = specialSum(o, a + r * kRowWords, b + (n0 + j) * kRowWords, cBits);
         }
     }
@@ -208,8 +211,8 @@ inline void wideRow(const double* a, const int16_t* ae, const WideColumns::Block
 }
 
 inline void exactWide(const Operation& o, const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t* d) {
-  static thread_local WideRows rows;
-  static thread_local WideColumns columns;
+  WideRows& rows = scratch<WideRows>();
+  WideColumns& columns = scratch<WideColumns>();
   rows.load(o.a, a, o.m, o.k);
   columns.load(o.b, b, o.n, o.k);
   if (o.negate)

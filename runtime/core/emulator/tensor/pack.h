@@ -2,6 +2,7 @@
 // innermost (B), so that sums run over a vector of columns. Compiled for each instruction-set level.
 #pragma once
 #include <cstring>
+#include <memory>
 
 #include "../handlers/families.h"
 #include "formats.h"
@@ -11,7 +12,15 @@ namespace dsvc::emulator::DSVC_ARCH {
 using namespace tensor;  // NOLINT: this file and its users are of the tensor cores
 
 // Columns of a block.
-constexpr uint32_t kNarrowBlock = 32, kWideBlock = 16, kPlainBlock = 16;
+constexpr uint32_t kNarrowBlock = 32, kWideBlock = 16, kPlainBlock = 32;
+
+// The thread's own T. Behind a pointer, because finding a thread-local variable is a call, which compilers repeat at every
+// use of one.
+template <class T>
+inline T& scratch() {
+  static thread_local const std::unique_ptr<T> own = std::make_unique<T>();
+  return *own;
+}
 
 inline Decoded decodeFast(Element e, uint32_t bits) {
   Decoded d;

@@ -49,23 +49,33 @@ inline void integerProducts(const Operation& o, const uint32_t* a, const uint32_
 // sum[j] += row[k] * columns[k][j], k by k. The vectors are spelled out where the compiler would not keep them in registers.
 inline void addProducts(const float* row, const float (*columns)[kPlainBlock], uint32_t count, float* sum) {
 #if defined(__AVX2__)
-  __m256 low = _mm256_loadu_ps(sum), high = _mm256_loadu_ps(sum + 8);
+  constexpr int kVectors = kPlainBlock / 8;
+  __m256 total[kVectors];
+  for (int v = 0; v < kVectors; ++v) total[v] = _mm256_loadu_ps(sum + 8 * v);
   for (uint32_t k = 0; k < count; ++k) {
     const __m256 x = _mm256_set1_ps(row[k]);
-    low = _mm256_add_ps(low, _mm256_mul_ps(x, _mm256_loadu_ps(columns[k])));
-    high = _mm256_add_ps(high, _mm256_mul_ps(x, _mm256_loadu_ps(columns[k] + 8)));
+    for (int v = 0; v < kVectors; ++v)
+      total[v] = _mm256_add_ps(total[v], _mm256_mul_ps(x, _mm256_loadu_ps(columns[k] + 8 * v)));
   }
-  _mm256_storeu_ps(sum, low);
-  _mm256_storeu_ps(sum + 8, high);
+  for (int v = 0; v < kVectors; ++v) _mm256_storeu_ps(sum + 8 * v, total[v]);
 #else
   for (uint32_t k = 0; k < count; ++k)
     for (uint32_t j = 0; j < kPlainBlock; ++j) sum[j] += row[k] * columns[k][j];
 #endif
 }
 
+struct PlainScratch {
+  alignas(64) float columns[kMaxColumns / kPlainBlock][32][kPlainBlock];
+  // FP8 values of e4m3 and e5m2 with their infinities and NaN, looked up rather than computed.
+  float codes[2][256];
+  PlainScratch() {
+    for (uint32_t x = 0; x < 256; ++x) codes[0][x] = valueOf(Element::e4m3, x), codes[1][x] = valueOf(Element::e5m2, x);
+  }
+};
+
 // Products of 16-bit and tf32 numbers are exact in f32, so the order of k is all that matters.
 inline void plainProducts(const Operation& o, const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t* d) {
-  static thread_local float columns[kMaxColumns / kPlainBlock][32][kPlainBlock];
+  auto& columns = scratch<PlainScratch>().columns;
   const uint32_t padded = (o.n + kPlainBlock - 1) / kPlainBlock * kPlainBlock;
   auto value = [](Element e, const uint32_t* row, uint32_t k) {
     const uint32_t bits = elementAt(e, row, k);
@@ -77,22 +87,18 @@ inline void plainProducts(const Operation& o, const uint32_t* a, const uint32_t*
       for (uint32_t k = 0; k < o.k; ++k)
         columns[n / kPlainBlock][k][n % kPlainBlock] = n < o.n ? at(b + n * kRowWords, k) : 0.0f;
   };
-  // FP8 values with their infinities and NaN, looked up rather than computed.
-  static thread_local float codes[2][256];
-  static thread_local bool filled = false;
-  if (!filled) {
-    for (uint32_t x = 0; x < 256; ++x) codes[0][x] = valueOf(Element::e4m3, x), codes[1][x] = valueOf(Element::e5m2, x);
-    filled = true;
-  }
+  const auto& codes = scratch<PlainScratch>().codes;
+  auto byteAt = [](const uint32_t* row, uint32_t k) { return reinterpret_cast<const uint8_t*>(row)[k]; };
+  const float* codesA = codes[o.a == Element::e5m2];
+  const float* codesB = codes[o.b == Element::e5m2];
   if (isFp8(o.b))
-    fill([&](const uint32_t* row, uint32_t k) { return codes[o.b == Element::e5m2][elementAt(o.b, row, k)]; });
+    fill([&](const uint32_t* row, uint32_t k) { return codesB[byteAt(row, k)]; });
   else
     fill([&](const uint32_t* row, uint32_t k) { return value(o.b, row, k); });
   for (uint32_t r = 0; r < o.m; ++r) {
     float row[32];
     for (uint32_t k = 0; k < o.k; ++k) {
-      const float x = isFp8(o.a) ? codes[o.a == Element::e5m2][elementAt(o.a, a + r * kRowWords, k)]
-                                 : value(o.a, a + r * kRowWords, k);
+      const float x = isFp8(o.a) ? codesA[byteAt(a + r * kRowWords, k)] : value(o.a, a + r * kRowWords, k);
       row[k] = o.negate ? -x : x;
     }
     for (uint32_t n0 = 0; n0 < o.n; n0 += kPlainBlock) {

@@ -12,6 +12,13 @@ namespace {
 // Turns of warps until a product is done, at most: longer than a pass over a full SM's warps now and then.
 constexpr uint64_t kLongestProduct = 48;
 
+// Operands and result of the product that runs, row-major.
+struct Tiles {
+  alignas(64) uint32_t a[tensor::kMaxRows * tensor::kRowWords];
+  alignas(64) uint32_t b[tensor::kMaxColumns * tensor::kRowWords];
+  alignas(64) uint32_t d[tensor::kMaxRows * tensor::kMaxColumns];
+};
+
 // As Warp::release, for frames that outlive their warp.
 void releaseFrame(Machine& machine, Frame* f) {
   while (f && --f->references == 0) {
@@ -93,8 +100,9 @@ void TensorAsync::runNext(size_t group) {
   const auto& x = extraOf<WgmmaExtra>(*p.insn);
   tensor::Operation o = x.operation;
   if (!machine.options.tensorCoreExact) o.model = tensor::Model::plain;
-  alignas(64) static thread_local uint32_t a[tensor::kMaxRows * tensor::kRowWords], b[tensor::kMaxColumns * tensor::kRowWords],
-      d[tensor::kMaxRows * tensor::kMaxColumns];
+  // Behind a pointer: finding a thread-local variable is a call, which compilers repeat at every use of one.
+  static thread_local const std::unique_ptr<Tiles> tiles = std::make_unique<Tiles>();
+  uint32_t *a = tiles->a, *b = tiles->b, *d = tiles->d;
   auto finish = [&] {
     releaseFrames(machine, p);
     ++g.completed;
