@@ -1,4 +1,5 @@
-// Builds the C++ core (runtime/core) into build/native/dsvc_core.node with plain compiler calls: no gyp, no Python.
+// Builds the C++ core (runtime/core) into build/native/dsvc_core.node with plain compiler calls: no gyp, no Python. On
+// Linux also build/native/libcuda.so.1, the driver API over the same objects.
 // Without a compiler it says what to install and leaves the rest of dsvc as it is. Objects are kept by the hash of
 // what went into them (the source, our headers that it includes, flags, compiler), so a second build only compiles
 // what changed.
@@ -16,6 +17,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -26,6 +28,8 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const core = join(root, 'runtime/core');
 const out = join(root, 'build/native');
 const target = join(out, 'dsvc_core.node');
+const exports = 'runtime/core/libcuda/exports.map';
+const driver = process.platform === 'linux' ? join(out, 'libcuda.so.1') : null;
 const strict = process.argv.includes('--strict');
 
 /** Ends without an addon: an error only when the caller insists on one. */
@@ -94,7 +98,8 @@ const defines = [
   ...headers.flatMap((f) => ['-isystem', relative(root, f).startsWith('..') ? f : relative(root, f)]),
 ];
 
-const sources = walk(core).filter((f) => f.endsWith('.cpp'));
+const isDriver = (source) => source.startsWith(join(core, 'libcuda'));
+const sources = walk(core).filter((f) => f.endsWith('.cpp') && (driver || !isDriver(f)));
 const prefixHeader = join(core, 'prefix.h');
 
 /** Our own files that a file includes, itself first, through any number of steps; in a fixed order. */
@@ -140,7 +145,8 @@ const stamp = createHash('sha256')
   .update(jobs.map((j) => j.object).join('\n'))
   .digest('hex');
 const stampFile = join(out, 'stamp');
-if (existsSync(target) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) process.exit(0);
+const made = [target, ...(driver ? [driver] : [])].every((f) => existsSync(f));
+if (made && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) process.exit(0);
 
 mkdirSync(out, { recursive: true });
 const started = Date.now();
@@ -209,17 +215,28 @@ try {
       );
     }),
   );
-  const temporary = `${target}.${process.pid}.tmp`;
+  const link = (product, chosen, flags) => {
+    const temporary = `${product}.${process.pid}.tmp`;
+    const args = ['-shared', '-pthread', ...flags, ...chosen.map((j) => j.object), '-o', temporary];
+    execFileSync(compiler.name, args, { stdio: 'inherit', cwd: root });
+    renameSync(temporary, product);
+  };
+  const isAddon = (j) => j.source === join(core, 'addon.cpp');
   const undefinedOk = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : [];
-  execFileSync(
-    compiler.name,
-    ['-shared', '-pthread', ...undefinedOk, ...jobs.map((j) => j.object), '-o', temporary],
-    {
-      stdio: 'inherit',
-      cwd: root,
-    },
+  link(
+    target,
+    jobs.filter((j) => !isDriver(j.source)),
+    undefinedOk,
   );
-  renameSync(temporary, target);
+  if (driver) {
+    link(
+      driver,
+      jobs.filter((j) => !isAddon(j)),
+      ['-Wl,-soname,libcuda.so.1', '-Wl,-z,defs', `-Wl,--version-script=${exports}`, '-ldl'],
+    );
+    rmSync(join(out, 'libcuda.so'), { force: true });
+    symlinkSync('libcuda.so.1', join(out, 'libcuda.so'));
+  }
   writeFileSync(stampFile, stamp);
   // Objects of earlier sources. Prefix headers stay: they hold the standard library alone and hardly change.
   const kept = new Set(jobs.map((j) => j.object));

@@ -1,4 +1,4 @@
-// Bundles the command line and the DSL into dist/, one file per entry with shared, lazily loaded chunks.
+// Bundles the command line, the DSL and the PTX decoder of the stand-in libcuda into dist/, one file per entry with shared, lazily loaded chunks.
 // Runs on `npm ci` (prepare), so a fresh clone has a working `npx dsvc` after one command.
 import { build } from 'esbuild';
 import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
@@ -9,7 +9,11 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 rmSync(join(root, 'dist'), { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: { dsvc: 'compiler/cli/main.ts', dsl: 'dsl/index.ts' },
+  entryPoints: {
+    dsvc: 'compiler/cli/main.ts',
+    dsl: 'dsl/index.ts',
+    'ptx-decode': 'compiler/cli/ptx-decode.ts',
+  },
   outdir: 'dist',
   bundle: true,
   splitting: true,

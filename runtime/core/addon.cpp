@@ -17,10 +17,16 @@ using namespace dsvc::emulator;
 struct ProgramHandle {
   std::shared_ptr<Program> program;
 };
+// Devices that were made together, and live as long as any of them is held: they may reach each other's memory.
+struct DeviceGroup {
+  std::vector<std::unique_ptr<Device>> devices;
+  std::vector<std::shared_ptr<Program>> programs;  // whose variables lie on the devices
+};
 struct DeviceHandle {
-  explicit DeviceHandle(uint32_t ordinal, Options o) : device(ordinal, std::move(o)) {}
-  Device device;
-  std::vector<std::shared_ptr<Program>> programs;  // whose variables lie on the device
+  DeviceHandle(std::shared_ptr<DeviceGroup> g, size_t index) : group(std::move(g)), device(*group->devices[index]), programs(group->programs) {}
+  std::shared_ptr<DeviceGroup> group;
+  Device& device;
+  std::vector<std::shared_ptr<Program>>& programs;
 };
 uint32_t nextDevice = 0;
 
@@ -127,8 +133,43 @@ Options readOptions(const Napi::Value& v, Options o) {
   return o;
 }
 
+std::shared_ptr<DeviceGroup> makeGroup(uint32_t count, const Options& options) {
+  auto group = std::make_shared<DeviceGroup>();
+  for (uint32_t k = 0; k < count; ++k) group->devices.push_back(std::make_unique<Device>(nextDevice++, options));
+  for (auto& a : group->devices)
+    for (auto& b : group->devices)
+      if (a != b) a->memory.others.push_back(&b->memory);
+  return group;
+}
+
 Napi::Value createDevice(const Napi::CallbackInfo& info) {
-  return makeHandle<DeviceHandle>(info.Env(), nextDevice++, readOptions(info[0], Options{}));
+  return makeHandle<DeviceHandle>(info.Env(), makeGroup(1, readOptions(info[0], Options{})), 0);
+}
+
+// createDevices(count, options?): devices of one process, none with access to another's memory yet.
+Napi::Value createDevices(const Napi::CallbackInfo& info) {
+  uint32_t count = small(info[0], "count");
+  if (count == 0 || count > 64) argument("count is not from 1 to 64");
+  auto group = makeGroup(count, readOptions(info[1], Options{}));
+  auto list = Napi::Array::New(info.Env(), count);
+  for (uint32_t k = 0; k < count; ++k) list.Set(k, makeHandle<DeviceHandle>(info.Env(), group, k));
+  return list;
+}
+
+// setPeerAccess(from, to, enabled): whether kernels of `from` may reach the memory of `to`; one direction.
+Napi::Value setPeerAccess(const Napi::CallbackInfo& info) {
+  auto& from = handle<DeviceHandle>(info[0], "device");
+  auto& to = handle<DeviceHandle>(info[1], "device");
+  if (from.group != to.group || &from.device == &to.device) argument("peers are two devices that were made together");
+  auto& peers = from.device.memory.peers;
+  std::erase(peers, &to.device.memory);
+  if (boolean(info[2], "enabled")) peers.push_back(&to.device.memory);
+  return info.Env().Undefined();
+}
+
+// The number that reports name a device by.
+Napi::Value deviceOrdinal(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), handle<DeviceHandle>(info[0], "device").device.ordinal);
 }
 
 Napi::Value allocate(const Napi::CallbackInfo& info) {
@@ -253,6 +294,7 @@ void threeOf(const Napi::Object& o, const char* name, uint32_t (&to)[3]) {
 Napi::Object siteOf(Napi::Env env, const Site& s) {
   auto o = Napi::Object::New(env);
   o.Set("kernel", s.kernel);
+  o.Set("device", Napi::Number::New(env, s.device));
   o.Set("block", triple(env, s.block));
   o.Set("warp", Napi::Number::New(env, s.warp));
   o.Set("lane", Napi::Number::New(env, s.lane));
@@ -301,31 +343,57 @@ Napi::Object result(Napi::Env env, const Machine& m) {
   return out;
 }
 
+LaunchRequest requestOf(const Napi::Value& v) {
+  if (!v.IsObject()) argument("the launch request is not an object");
+  auto o = v.As<Napi::Object>();
+  LaunchRequest r;
+  r.kernel = text(o.Get("kernel"), "kernel");
+  threeOf(o, "grid", r.grid);
+  threeOf(o, "block", r.block);
+  threeOf(o, "cluster", r.cluster);
+  whenGiven(o, "dynamicSharedBytes", [&](Napi::Value x) { r.dynamicSharedBytes = small(x, "dynamicSharedBytes"); });
+  whenGiven(o, "registers", [&](Napi::Value x) { r.registers = small(x, "registers"); });
+  whenGiven(o, "blocks", [&](Napi::Value x) {
+    if (!x.IsArray() || x.As<Napi::Array>().Length() == 0) argument("blocks is not an array of at least one block");
+    auto list = x.As<Napi::Array>();
+    for (uint32_t k = 0; k < list.Length(); ++k) r.blocks.push_back(integer(list.Get(k), "a block"));
+  });
+  whenGiven(o, "parameterBlock", [&](Napi::Value x) {
+    auto b = bytesOf(x, "parameterBlock");
+    r.parameters.assign(b.begin(), b.end());
+  });
+  return r;
+}
+
+// launchTogether([{device, program, request}], options?): grids of several devices in one machine, so that they may wait
+// for each other.
+Napi::Value launchTogether(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArray() || info[0].As<Napi::Array>().Length() == 0) argument("there are no launches");
+  auto list = info[0].As<Napi::Array>();
+  auto deviceAt = [&](uint32_t k) -> DeviceHandle& {
+    Napi::Value v = list.Get(k);
+    if (!v.IsObject()) argument("a launch is not an object");
+    return handle<DeviceHandle>(v.As<Napi::Object>().Get("device"), "device");
+  };
+  Options options = readOptions(info[1], deviceAt(0).device.options);
+  Machine machine(options);
+  auto started = std::chrono::steady_clock::now();
+  for (uint32_t k = 0; k < list.Length(); ++k) {
+    auto& d = deviceAt(k);
+    if (d.group != deviceAt(0).group) argument("devices that run together are made together");
+    auto o = list.Get(k).As<Napi::Object>();
+    d.device.resize(options.sms);
+    machine.submit(d.device, *handle<ProgramHandle>(o.Get("program"), "program").program, requestOf(o.Get("request")));
+  }
+  machine.run();
+  machine.statistics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  return result(info.Env(), machine);
+}
+
 // launch(device, program, request | request[], options?): several requests run together, as far as they fit.
 Napi::Value launch(const Napi::CallbackInfo& info) {
   auto& d = handle<DeviceHandle>(info[0], "device");
   auto program = handle<ProgramHandle>(info[1], "program").program;
-  auto one = [&](Napi::Value v) {
-    if (!v.IsObject()) argument("the launch request is not an object");
-    auto o = v.As<Napi::Object>();
-    LaunchRequest r;
-    r.kernel = text(o.Get("kernel"), "kernel");
-    threeOf(o, "grid", r.grid);
-    threeOf(o, "block", r.block);
-    threeOf(o, "cluster", r.cluster);
-    whenGiven(o, "dynamicSharedBytes", [&](Napi::Value x) { r.dynamicSharedBytes = small(x, "dynamicSharedBytes"); });
-    whenGiven(o, "registers", [&](Napi::Value x) { r.registers = small(x, "registers"); });
-    whenGiven(o, "blocks", [&](Napi::Value x) {
-      if (!x.IsArray() || x.As<Napi::Array>().Length() == 0) argument("blocks is not an array of at least one block");
-      auto list = x.As<Napi::Array>();
-      for (uint32_t k = 0; k < list.Length(); ++k) r.blocks.push_back(integer(list.Get(k), "a block"));
-    });
-    whenGiven(o, "parameterBlock", [&](Napi::Value x) {
-      auto b = bytesOf(x, "parameterBlock");
-      r.parameters.assign(b.begin(), b.end());
-    });
-    return r;
-  };
   // What a launch says about itself wins over what the device was made with; SMs belong to the device.
   Options options = readOptions(info.Length() > 3 ? info[3] : info[2], d.device.options);
   Machine machine(options);
@@ -333,9 +401,9 @@ Napi::Value launch(const Napi::CallbackInfo& info) {
   d.device.resize(options.sms);
   if (info[2].IsArray()) {
     auto list = info[2].As<Napi::Array>();
-    for (uint32_t k = 0; k < list.Length(); ++k) machine.submit(d.device, *program, one(list.Get(k)));
+    for (uint32_t k = 0; k < list.Length(); ++k) machine.submit(d.device, *program, requestOf(list.Get(k)));
   } else {
-    machine.submit(d.device, *program, one(info[2]));
+    machine.submit(d.device, *program, requestOf(info[2]));
   }
   machine.run();
   machine.statistics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
@@ -353,6 +421,9 @@ Napi::Value coreInfo(const Napi::CallbackInfo& info) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto add = [&](const char* name, auto function) { exports.Set(name, Napi::Function::New(env, function, name)); };
   add("createDevice", guarded<createDevice>);
+  add("createDevices", guarded<createDevices>);
+  add("setPeerAccess", guarded<setPeerAccess>);
+  add("deviceOrdinal", guarded<deviceOrdinal>);
   add("allocate", guarded<allocate>);
   add("free", guarded<freeMemory>);
   add("write", guarded<write>);
@@ -362,6 +433,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("describeProgram", guarded<describeProgram>);
   add("variableAddress", guarded<variableAddress>);
   add("launch", guarded<launch>);
+  add("launchTogether", guarded<launchTogether>);
   add("coreInfo", guarded<coreInfo>);
   return exports;
 }

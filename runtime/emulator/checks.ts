@@ -114,6 +114,7 @@ const table: readonly (readonly [code: string, kind: Kind, doc: string])[] = [
   ['bad-option', refused, 'a setting of the emulator that is out of range'],
   ['bad-argument', refused, 'a call of the emulator that makes no sense: a mistake of the calling program'],
   ['bad-free', refused, 'memory was freed that was never allocated, or twice'],
+  ['module', refused, 'an image that libcuda cannot load as a module'],
 ];
 
 export const checks: readonly CheckInfo[] = table.map(([code, kind, doc]) => ({

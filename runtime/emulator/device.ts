@@ -36,6 +36,8 @@ export interface LaunchRequest {
 /** One lane, warp or block at one instruction. */
 export interface Site {
   readonly kernel: string;
+  /** The device's ordinal (Core.deviceOrdinal). */
+  readonly device?: number;
   readonly block: Triple;
   /** -1: not of one warp. */
   readonly warp: number;
@@ -111,6 +113,12 @@ export type ProgramHandle = { readonly [handle]: 'program' };
 /** The functions of the addon (runtime/core/addon.cpp). All of them throw CoreError. */
 export interface Core {
   createDevice(settings?: DeviceSettings): DeviceHandle;
+  /** Devices of one process: they may become peers and run together. */
+  createDevices(count: number, settings?: DeviceSettings): DeviceHandle[];
+  /** Whether kernels of `from` may reach the memory of `to`; both made by one createDevices. */
+  setPeerAccess(from: DeviceHandle, to: DeviceHandle, enabled: boolean): void;
+  /** The number that reports name the device by. */
+  deviceOrdinal(device: DeviceHandle): number;
   /** Address of new memory: zeros, but uninitialised to the checks. */
   allocate(device: DeviceHandle, bytes: number | bigint, name: string): bigint;
   free(device: DeviceHandle, address: bigint): void;
@@ -123,6 +131,15 @@ export interface Core {
     device: DeviceHandle,
     program: ProgramHandle,
     request: LaunchRequest,
+    settings?: DeviceSettings,
+  ): { readonly reports: readonly Report[]; readonly statistics: Statistics };
+  /** Runs grids on several devices at once: they may wait for each other. Settings default to the first device's. */
+  launchTogether(
+    launches: readonly {
+      readonly device: DeviceHandle;
+      readonly program: ProgramHandle;
+      readonly request: LaunchRequest;
+    }[],
     settings?: DeviceSettings,
   ): { readonly reports: readonly Report[]; readonly statistics: Statistics };
 }

@@ -240,7 +240,9 @@ void Machine::admit(Grid& grid) {
       cluster->ctas.push_back(std::move(cta));
     }
     if (!place(grid, cluster)) {
-      if (grid.resident.empty() && grids_.size() == 1)
+      bool empty = true;  // no other grid's block will ever make room
+      for (const Sm& s : grid.device->sms) empty &= s.ctas == 0;
+      if (empty)
         contract(format("%s: a cluster of %u blocks with %u threads and %u bytes of shared memory each does not fit the chip's %zu SMs",
                         grid.kernel->name.c_str(), size, grid.threads, grid.sharedBytes, grid.device->sms.size()));
       for (auto& cta : cluster->ctas) cta->cluster = nullptr;

@@ -47,7 +47,7 @@ uint64_t Machine::clock() const { return statistics.warpInstructions + ++clockRe
 uint64_t Machine::nanoseconds() const { return 1'000'000'000 + clock(); }
 
 void Machine::report(Report r) {
-  std::string key = format("%s %s %u %u", r.code.c_str(), r.site.kernel.c_str(), r.site.ptxLine, r.site.ptxColumn);
+  std::string key = format("%s %u %s %u %u", r.code.c_str(), r.site.device, r.site.kernel.c_str(), r.site.ptxLine, r.site.ptxColumn);
   bool stop = r.severity == Severity::error && options.stopAtError;
   auto [it, made] = seen_.try_emplace(key, reports.size());
   if (!made) {
@@ -234,9 +234,23 @@ void Machine::retire(Grid& grid) {
   list.resize(kept);
 }
 
+// With a feed, what follows a grid in its stream may run as soon as the grid has ended: its copies must have too.
+void Machine::settle(Grid& grid) {
+  while (engine.runNext()) {
+  }
+  if (checks) checks->onGridEnd(grid);
+  grid.ended = true;
+  changed();
+}
+
 void Machine::run() {
+  paused_ = false;
   try {
     for (;;) {
+      if (feed && feed() == Feed::pause) {
+        paused_ = true;
+        return;
+      }
       bool progress = false, open = false;
       for (auto& g : grids_) {
         if (g->done == g->total) continue;
@@ -251,7 +265,9 @@ void Machine::run() {
         }
         retire(*g);
         open |= g->done != g->total;
+        if (feed && g->done == g->total && !g->ended) settle(*g);
       }
+      if (!open && feed) continue;
       if (!open) break;
       if (progress || version != before) continue;
       if (engine.runNext()) {
@@ -264,7 +280,7 @@ void Machine::run() {
     // Copies still under way write their memory: a launch ends when they have.
     while (engine.runNext()) {
     }
-    if (checks)
+    if (checks && !feed)
       for (auto& g : grids_) checks->onGridEnd(*g);
   } catch (StopLaunch&) {
   } catch (...) {

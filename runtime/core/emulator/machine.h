@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -142,6 +143,7 @@ struct Grid {
   std::vector<std::shared_ptr<Cta>> resident;
   const std::vector<uint64_t>* addresses = nullptr;  // of module variables
   bool dependentsReleased = false;
+  bool ended = false;  // every block has, and its copies: with Machine::feed
 };
 
 // Blocks of host memory that frames and warps come from, reused by size: they stay in the cache.
@@ -172,6 +174,12 @@ class Machine {
   Grid& submit(Device& device, Program& program, LaunchRequest request);
   // Runs until every grid has ended, an error stopped it or a limit was reached. Reports say what happened.
   void run();
+  // Asked before each round of run(): it may submit grids that waited for others to end (Grid::ended), and may pause the
+  // run, which goes on at the next call. It pauses when no grid is left. Null: the grids that were submitted are all.
+  enum class Feed : uint8_t { goOn, pause };
+  std::function<Feed()> feed;
+  // True between a pause and the end of the run: grids are on the chip.
+  bool paused() const { return paused_; }
 
   // Counts changes that a blocked path may wait for: barriers, mbarriers, completions, exits. Handlers that change
   // something others may wait for call changed().
@@ -199,6 +207,8 @@ class Machine {
   void reportDeadlock();
   void reportTooLong();
   void end();
+  void settle(Grid& grid);
+  bool paused_ = false;
   uint64_t nextGrid_ = 1;
   std::unordered_map<std::string, size_t> seen_;
   mutable uint64_t clockReads_ = 0;

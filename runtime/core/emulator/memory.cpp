@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstring>
 
@@ -25,7 +26,8 @@ void Allocation::markInitialised(uint64_t offset, uint64_t count, bool value) {
 }
 
 GlobalMemory::~GlobalMemory() {
-  for (auto& [base, a] : allocations_) std::free(a->bytes);
+  for (auto& [base, a] : allocations_)
+    if (!a->isAdopted) std::free(a->bytes);
 }
 
 Allocation& GlobalMemory::allocate(uint64_t bytes, std::string name, bool track) {
@@ -48,10 +50,46 @@ void GlobalMemory::free(uint64_t base) {
   auto it = allocations_.find(base);
   if (it == allocations_.end() || !it->second->bytes)
     refuse("emu/bad-free", format("0x%" PRIx64 " is not the start of a live allocation", base));
-  std::free(it->second->bytes);
+  if (!it->second->isAdopted) std::free(it->second->bytes);
   it->second->bytes = nullptr;
   it->second->initialised.clear();
   it->second->initialised.shrink_to_fit();
+}
+
+Allocation& GlobalMemory::adopt(uint8_t* bytes, uint64_t size, std::string name) {
+  uint64_t base = reinterpret_cast<uint64_t>(bytes);
+  // The host gives its addresses out again: what was freed there is forgotten.
+  auto it = allocations_.lower_bound(base);
+  if (it != allocations_.begin() && std::prev(it)->second->base + std::prev(it)->second->size > base) --it;
+  while (it != allocations_.end() && it->second->base < base + size) {
+    if (it->second->bytes) refuse("emu/bad-argument", format("%s: the memory at 0x%" PRIx64 " overlaps %s", name.c_str(), base, it->second->name.c_str()));
+    static_cast<void>(it->second.release());  // a warp that is still on the chip may remember it (Warp::recent)
+    it = allocations_.erase(it);
+  }
+  auto a = std::make_unique<Allocation>();
+  a->base = base;
+  a->size = size;
+  a->name = std::move(name);
+  a->bytes = bytes;
+  a->isAdopted = true;
+  return *(allocations_[base] = std::move(a));
+}
+
+std::string GlobalMemory::whereabouts(uint64_t address) {
+  for (GlobalMemory* other : others) {
+    if (address < window::globalBase(other->device) || address - window::globalBase(other->device) >= window::kGlobalPerDevice) continue;
+    Allocation* a = other->nearest(address);
+    std::string what = a && a->holds(address, 1) ? format("byte %" PRIu64 " of %s", address - a->base, a->name.c_str()) : "an address";
+    bool enabled = std::find(peers.begin(), peers.end(), other) != peers.end();
+    if (!enabled) return format("%s in the memory of device %u: peer access from device %u is not enabled", what.c_str(), other->device, device);
+    if (a) return format("the nearest allocation of the peer device %u is %s, %" PRIu64 " bytes at 0x%" PRIx64 ": the access is at its byte %" PRIu64,
+                         other->device, a->name.c_str(), a->size, a->base, address - a->base);
+    return format("the peer device %u has no allocation there", other->device);
+  }
+  if (Allocation* n = nearest(address))
+    return format("the nearest allocation is %s, %" PRIu64 " bytes at 0x%" PRIx64 ": the access is at its byte %" PRIu64, n->name.c_str(),
+                  n->size, n->base, address - n->base);
+  return address < window::kSize ? "no allocation lies there: a null or 32-bit pointer?" : "no allocation lies there";
 }
 
 Allocation* GlobalMemory::nearest(uint64_t address) {

@@ -43,6 +43,7 @@ struct Allocation {
   std::string name;
   uint8_t* bytes = nullptr;  // null after free: the address range is never given out again
   bool isConstant = false;   // .const: kernels must not write
+  bool isAdopted = false;    // the host's own memory: whoever adopted it frees it
   std::vector<uint64_t> initialised;  // one bit per byte; empty: all initialised (checks off)
 
   bool holds(uint64_t address, uint64_t count) const {
@@ -53,7 +54,7 @@ struct Allocation {
 
 class GlobalMemory {
  public:
-  explicit GlobalMemory(uint32_t device) : next_(window::globalBase(device)) {}
+  explicit GlobalMemory(uint32_t device) : device(device), next_(window::globalBase(device)) {}
   ~GlobalMemory();
   GlobalMemory(const GlobalMemory&) = delete;
   GlobalMemory& operator=(const GlobalMemory&) = delete;
@@ -66,9 +67,16 @@ class GlobalMemory {
   Allocation* find(uint64_t address);
   // The last allocation that starts at or before the address, for messages.
   Allocation* nearest(uint64_t address);
+  // Memory of the host at its own address, which stays the caller's: it must outlive the entry. Takes the place of
+  // entries that were freed there.
+  Allocation& adopt(uint8_t* bytes, uint64_t size, std::string name);
+  // Whose memory the address is, for a report of an access that found none: "the nearest allocation is ...".
+  std::string whereabouts(uint64_t address);
   // Host access; refuses what is out of bounds.
   uint8_t* host(uint64_t address, uint64_t bytes, const char* what);
-  std::vector<GlobalMemory*> peers;  // other devices' memory this one may reach
+  const uint32_t device;
+  std::vector<GlobalMemory*> peers;   // other memory that kernels of this device may reach
+  std::vector<GlobalMemory*> others;  // of the other devices of the process, reachable or not: for messages
 
  private:
   std::map<uint64_t, std::unique_ptr<Allocation>> allocations_;

@@ -46,6 +46,7 @@ class Reader {
     return part;
   }
   bool atEnd() const { return at_ == bytes_.size(); }
+  size_t position() const { return at_; }
 
  private:
   std::span<const uint8_t> bytes_;
@@ -56,7 +57,8 @@ class Loader {
  public:
   Loader(std::span<const uint8_t> bytes, Program& p) : in_(bytes), p_(p) {}
 
-  void run() {
+  // `length`: where the program ends, for callers that do not know; else nothing may follow it.
+  void run(size_t* length) {
     char magic[4];
     for (char& c : magic) c = static_cast<char>(in_.u8());
     if (std::memcmp(magic, "DPTX", 4) != 0) broken("it does not start with DPTX");
@@ -82,7 +84,8 @@ class Loader {
       p_.functions.back().id = k;
       function(p_.functions.back());
     }
-    if (!in_.atEnd()) broken("bytes follow the last function");
+    if (length) *length = in_.position();
+    else if (!in_.atEnd()) broken("bytes follow the last function");
     for (const Variable& v : p_.variables)
       for (const Relocation& r : v.relocations) {
         if (r.kind > 1 || r.index >= (r.kind == 0 ? p_.variables.size() : p_.functions.size())) broken("a relocation's target");
@@ -336,9 +339,16 @@ void layOutVariables(Program& p) {
 
 std::unique_ptr<Program> Program::load(std::span<const uint8_t> bytes) {
   auto p = std::make_unique<Program>();
-  Loader(bytes, *p).run();
+  Loader(bytes, *p).run(nullptr);
   layOutVariables(*p);
   return p;
+}
+
+size_t Program::lengthOf(const uint8_t* bytes) {
+  Program p;
+  size_t length = 0;
+  Loader({bytes, SIZE_MAX / 4}, p).run(&length);
+  return length;
 }
 
 const Function* Program::kernel(const std::string& name) const {

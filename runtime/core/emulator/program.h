@@ -166,6 +166,8 @@ class Program {
  public:
   // Throws EmulatorError{"emu/program-format"}.
   static std::unique_ptr<Program> load(std::span<const uint8_t> bytes);
+  // Bytes of a whole program in memory, for callers that were given no length. Its lengths are trusted.
+  static size_t lengthOf(const uint8_t* bytes);
 
   uint8_t ptxMajor = 0, ptxMinor = 0;
   std::string target;

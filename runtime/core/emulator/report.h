@@ -14,6 +14,8 @@ enum class Severity : uint8_t { error, warning, note };
 struct Site {
   std::string kernel;
   uint32_t block[3] = {0, 0, 0};
+  uint64_t grid = 0;    // the launch, by its number in its machine; 0: unknown
+  uint32_t device = 0;  // its device's ordinal
   int32_t warp = -1;  // -1: not of one warp (a whole block, an asynchronous copy)
   int32_t lane = -1;  // -1: the whole warp
   uint32_t ptxLine = 0, ptxColumn = 0;

@@ -296,6 +296,8 @@ Site Warp::site(const Insn& i, int lane) const {
   Site s;
   const Grid& g = *cta.grid;
   s.kernel = g.kernel->name;
+  s.grid = g.id;
+  s.device = g.device->ordinal;
   for (int k = 0; k < 3; ++k) s.block[k] = cta.id[k];
   s.warp = static_cast<int32_t>(index);
   s.lane = lane;
@@ -359,11 +361,10 @@ Place Warp::locate(const Insn& i, int lane, Space space, uint64_t address, uint3
         code = "emu/use-after-free";
         detail = format("%s (%" PRIu64 " bytes) was freed", a->name.c_str(), a->size);
         fix = "free the buffer after the last launch that uses it";
-      } else if (Allocation* n = memory.nearest(at)) {
-        detail = format("the nearest allocation is %s, %" PRIu64 " bytes at 0x%" PRIx64 ": the access is at its byte %" PRIu64,
-                        n->name.c_str(), n->size, n->base, at - n->base);
       } else {
-        detail = at < window::kSize ? "no allocation lies there: a null or 32-bit pointer?" : "no allocation lies there";
+        detail = memory.whereabouts(at);
+        if (detail.find("is not enabled") != std::string::npos)
+          fix = "enable peer access from the kernel's device (cuCtxEnablePeerAccess), or copy the data over";
       }
       break;
     }

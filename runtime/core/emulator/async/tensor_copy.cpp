@@ -197,11 +197,10 @@ bool prepare(Warp& w, const Insn& i, int l, const TensorCopy& x, AccessKind kind
     return true;
   }
   const char* code = a && !a->bytes ? "emu/use-after-free" : a && a->isConstant ? "emu/write-to-constant" : "emu/out-of-bounds";
-  Allocation* near = a ? a : memory.nearest(first);
   return refuseMap(w, i, l, code,
                    format("the box touches global addresses 0x%" PRIx64 " to 0x%" PRIx64 " of a %s, %s", first, first + bytes, m.text().c_str(),
-                          near ? format("but the nearest allocation is %s, %" PRIu64 " bytes at 0x%" PRIx64, near->name.c_str(), near->size, near->base).c_str()
-                               : "where no allocation lies"),
+                          a ? format("but the allocation there is %s, %" PRIu64 " bytes at 0x%" PRIx64, a->name.c_str(), a->size, a->base).c_str()
+                            : memory.whereabouts(first).c_str()),
                    "encode the map with the address, dims and strides of the buffer");
 }
 
