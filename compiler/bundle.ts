@@ -3,6 +3,8 @@
 import { createHash } from 'node:crypto';
 import { printModule } from '../ir/text/printer.ts';
 import type { Compiled } from './compile.ts';
+import { encodePlanFile } from './plan-file/encode.ts';
+import { lowerPlan } from './plan-file/lower.ts';
 
 /** What a bundle can hold; `bundle` is the plan with its manifest. */
 export type Artefact = 'ir' | 'ptx' | 'cubin' | 'host' | 'bundle';
@@ -29,8 +31,10 @@ export function bundleFiles(
   if (emit.has('cubin'))
     for (const [name, bytes] of options.cubins ?? []) files.set(`kernels/${name}.cubin`, bytes);
   if (emit.has('bundle')) {
-    files.set('plan/rank0.json', json(compiled.plan));
-    files.set('plan/kernels.json', json(compiled.kernels.map(({ ptx: _, why: __, ...launch }) => launch)));
+    const { module, plan, kernels } = compiled;
+    files.set('plan/rank0.json', json(plan));
+    files.set('plan/rank0.bin', encodePlanFile(lowerPlan(module, plan, kernels)));
+    files.set('plan/kernels.json', json(kernels.map(({ ptx: _, why: __, ...launch }) => launch)));
   }
   files.set('report.json', json(compiled.report));
   const hashes = Object.fromEntries(

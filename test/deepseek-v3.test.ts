@@ -89,7 +89,7 @@ test('nothing grows with the number of layers: same kernels, same IR, same plan 
   expect(kernels(many)).toEqual(kernels(few));
   const size = (files: Map<string, string | Uint8Array>, name: string): number =>
     files.get(name)?.length ?? 0;
-  for (const name of ['ir/final.dsir', 'plan/rank0.json'])
+  for (const name of ['ir/final.dsir', 'plan/rank0.json', 'plan/rank0.bin'])
     expect(size(many, name)).toBeLessThan(1.01 * size(few, name));
 });
 

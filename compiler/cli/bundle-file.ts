@@ -51,7 +51,7 @@ export async function readBundle(folder: string, terminal: Terminal): Promise<Mo
   return (await readIr(ir, terminal)).module;
 }
 
-/** Plan and kernels of a bundle. Throws DiagnosticError `bundle/incomplete`. */
+/** Plan and kernels of a bundle, as people read them; other hosts read plan/rank0.bin. Throws DiagnosticError `bundle/incomplete`. */
 export function readPlan(folder: string): {
   readonly plan: Plan;
   readonly kernels: readonly EmittedKernel[];

@@ -28,14 +28,21 @@ export function onEmulator(
   const device = core.createDevice({ checks: ['all'] });
   const cache = weights instanceof WeightCache ? weights : new WeightCache(weights);
   const ptx = new Map(executable.kernels.map((k) => [k.name, k.ptx]));
-  const runner = new PlanRunner(core, device, executable, cache, (report, kernel, at) => {
-    const file = `${kernel}.ptx`;
-    const text = ptx.get(kernel) ?? '';
-    terminal.addText(file, text);
-    const found = reportDiagnostic(file, text)(report);
-    const notes = [...(found.notes ?? []), ...(at === undefined ? [] : [{ message: `launched for ${at}` }])];
-    if (report.severity === 'error') throw new DiagnosticError([{ ...found, notes }]);
-    terminal.report({ ...found, notes });
+  const runner = new PlanRunner(core, device, executable, cache, {
+    launched: ({ reports }, { kernel: { name }, at }) => {
+      const file = `${name}.ptx`;
+      const text = ptx.get(name) ?? '';
+      if (reports.length > 0) terminal.addText(file, text);
+      for (const report of reports) {
+        const found = reportDiagnostic(file, text)(report);
+        const notes = [
+          ...(found.notes ?? []),
+          ...(at === undefined ? [] : [{ message: `launched for ${at}` }]),
+        ];
+        if (report.severity === 'error') throw new DiagnosticError([{ ...found, notes }]);
+        terminal.report({ ...found, notes });
+      }
+    },
   });
   return (entry, inputs) => runner.run(entry, inputs);
 }

@@ -55,6 +55,7 @@ describe('bundles', () => {
       'bundle.json',
       'ir/final.dsir',
       'plan/kernels.json',
+      'plan/rank0.bin',
       'plan/rank0.json',
       'report.json',
     ]);
