@@ -18,7 +18,7 @@ import type { EmittedKernel, Extent } from '../../ir/plan.ts';
 import { bytesFor } from '../../ir/formats/index.ts';
 import type { Type } from '../../ir/types.ts';
 import { decodePtx } from '../../backends/ptx/decode/index.ts';
-import type { Core, DeviceHandle, KernelInfo, ProgramHandle, Report } from '../../runtime/emulator/device.ts';
+import type { Core, DeviceHandle, KernelInfo, ProgramHandle } from '../../runtime/emulator/device.ts';
 import { encodeTensorMap, type TensorMapDType } from '../../runtime/emulator/tensor-map.ts';
 import { alignUp, componentBytes, componentsOf } from '../memory/buffers.ts';
 import type { Location, Plan, PlanFunction, PlanStep } from '../plan.ts';
@@ -31,8 +31,31 @@ export interface Executable {
   readonly plan: Plan;
 }
 
-/** What the emulator said about a launch. */
-export type OnReport = (report: Report, kernel: string, at: string | undefined) => void;
+/** A launch of the plan, about to run. */
+export interface LaunchEvent {
+  readonly kernel: EmittedKernel;
+  /** What it computes. */
+  readonly fn: Function;
+  /** The author's line. */
+  readonly at: string | undefined;
+  /** The layer of the innermost repeat; null outside of one. */
+  readonly layer: number | null;
+  /** Run-time dims, ragged ones at their bound, and columns of the page table. */
+  readonly dims: ReadonlyMap<string, number>;
+  readonly pages: number;
+  /** Bytes that the device holds now of an argument or result of `fn`. */
+  readonly read: (value: string, component: string, bytes: number) => Uint8Array;
+}
+
+/** Who looks on while a plan runs. */
+export interface RunObserver {
+  /** Called before a launch; what it returns is called when the launch has ended. */
+  readonly launch?: (event: LaunchEvent) => () => void;
+  /** What the emulator said and counted. Throwing ends the run. */
+  readonly launched: (result: LaunchResult, event: LaunchEvent) => void;
+}
+
+export type LaunchResult = ReturnType<Core['launch']>;
 
 /** Where the arrays of a value begin. */
 type Place = (component: string) => bigint;
@@ -74,7 +97,7 @@ export class PlanRunner {
   readonly #core: Core;
   readonly #device: DeviceHandle;
   readonly #executable: Executable;
-  readonly #onReport: OnReport;
+  readonly #observer: RunObserver;
   readonly #kernels = new Map<string, Loaded>();
   readonly #weights: bigint;
 
@@ -84,12 +107,12 @@ export class PlanRunner {
     device: DeviceHandle,
     executable: Executable,
     weights: WeightCache,
-    onReport: OnReport,
+    observer: RunObserver,
   ) {
     this.#core = core;
     this.#device = device;
     this.#executable = executable;
-    this.#onReport = onReport;
+    this.#observer = observer;
     this.#weights = core.allocate(device, Math.max(1, executable.plan.weightBytes), 'weights');
     this.#loadWeights(weights);
   }
@@ -297,17 +320,25 @@ export class PlanRunner {
     fn.results.forEach((v, i) => {
       if (!places.has(v.name)) places.set(v.name, this.#place(step.results[i], v.type, call));
     });
+    const event: LaunchEvent = {
+      ...{ kernel, fn, at: step.at, layer: call.layer, ...sizes },
+      read: (value, component, bytes) =>
+        this.#core.read(this.#device, (places.get(value) ?? missing(value))(component), bytes),
+    };
+    const ended = this.#observer.launch?.(event);
     const grid = gridOf(kernel, sizes);
-    if (grid.some((n) => n === 0)) return;
-    const { reports } = this.#core.launch(this.#device, program, {
-      kernel: kernel.name,
-      grid,
-      block: [kernel.threads, 1, 1],
-      cluster: kernel.cluster,
-      dynamicSharedBytes: kernel.dynamicSharedBytes,
-      parameterBlock: parameterBlock(loaded, info, places, sizes),
-    });
-    for (const r of reports) this.#onReport(r, kernel.name, step.at);
+    if (grid.every((n) => n > 0)) {
+      const result = this.#core.launch(this.#device, program, {
+        kernel: kernel.name,
+        grid,
+        block: [kernel.threads, 1, 1],
+        cluster: kernel.cluster,
+        dynamicSharedBytes: kernel.dynamicSharedBytes,
+        parameterBlock: parameterBlock(loaded, info, places, sizes),
+      });
+      this.#observer.launched(result, event);
+    }
+    ended?.();
   }
 
   #sizesOf(fn: Function, inputs: readonly RuntimeValue[]): Sizes {
