@@ -12,8 +12,9 @@ import * as dsl from '../dsl/index.ts';
 import { importConfig } from '../dsl/import/index.ts';
 import { loadModel } from '../dsl/load.ts';
 import { traceModel } from '../dsl/trace-model.ts';
-import { WeightCache, type WeightSource } from '../ir/interpret/index.ts';
+import { WeightCache } from '../ir/interpret/index.ts';
 import type { Module } from '../ir/module.ts';
+import { randomWeights } from './support/random-weights.ts';
 
 const examples = join(import.meta.dirname, '../examples');
 
@@ -50,23 +51,6 @@ const models: readonly (readonly [string, Readonly<Record<string, string>>])[] =
     },
   ],
 ];
-
-/** Weights from a hash of name and index, of a size that keeps activations near 1. */
-const randomWeights: WeightSource = {
-  get(name, shape) {
-    let state = [...name].reduce((h, c) => Math.imul(h ^ c.charCodeAt(0), 16777619), 2166136261);
-    const count = shape.reduce((n, s) => n * s, 1);
-    const fan = shape.at(-1) ?? 1;
-    const isNorm = shape.length === 1 && name.endsWith('.weight');
-    const data = Float64Array.from({ length: count }, () => {
-      state = Math.imul(state ^ (state >>> 15), 2246822519);
-      state = Math.imul(state ^ (state >>> 13), 3266489917);
-      const uniform = ((state ^= state >>> 16) >>> 0) / 2 ** 32 - 0.5;
-      return Math.fround(isNorm ? 1 + 0.2 * uniform : (3.4 * uniform) / Math.sqrt(fan));
-    });
-    return { kind: 'tensor', dtype: 'f32', shape, data, scales: [] };
-  },
-};
 
 /** Logits of a packed prefill of two sequences, then of two decode steps. */
 function logits(module: Module, weights: WeightCache): Float64Array[] {

@@ -43,7 +43,20 @@ export interface CompileOptions extends ModelOptions, PassOptions {
   readonly explainCache?: boolean;
 }
 
-export interface RunOptions extends ModelOptions, PassOptions {
+export const tensorCoreModes = ['exact', 'f32'] as const;
+
+/** Of everything that runs on the emulator. */
+export interface EmulatorOptions {
+  readonly seed?: number;
+  readonly threads?: number;
+  readonly check: readonly string[];
+  readonly tensorCore?: (typeof tensorCoreModes)[number];
+  readonly maxInstructions?: number;
+  readonly sms?: number;
+  readonly stats?: string;
+}
+
+export interface RunOptions extends ModelOptions, PassOptions, EmulatorOptions {
   readonly weights: string;
   readonly input: string;
   readonly output: string;
@@ -52,6 +65,7 @@ export interface RunOptions extends ModelOptions, PassOptions {
   readonly steps?: number;
   readonly capture: readonly ('hidden' | 'router')[];
   readonly numerics?: 'f64';
+  readonly compare?: 'ref';
 }
 
 export const pipelineNames = ['inference', 'training'] as const satisfies readonly PipelineName[];
@@ -88,18 +102,9 @@ export interface ScheduleOptions extends ModelOptions {
   readonly layers?: number;
 }
 
-export const tensorCoreModes = ['exact', 'f32'] as const;
-
-export interface EmuOptions {
+export interface EmuOptions extends EmulatorOptions {
   readonly launch?: string;
   readonly output?: string;
-  readonly seed: number;
-  readonly threads?: number;
-  readonly check: readonly string[];
-  readonly tensorCore: (typeof tensorCoreModes)[number];
-  readonly maxInstructions?: number;
-  readonly sms?: number;
-  readonly stats?: string;
   readonly print?: boolean;
   readonly listChecks?: boolean;
 }

@@ -1,6 +1,7 @@
 // The commands, their flags and their help. What a command does stands in commands/ and is loaded when it runs, so that
 // `dsvc --help` loads commander and nothing else.
 import { Command, Option } from 'commander';
+import { addEmulatorFlags } from './emulator-flags.ts';
 import { addModelFlags, addPassFlags, list, oneOf, someOf, wholeNumber } from './flags.ts';
 import { emitKinds, pipelineNames } from './options.ts';
 import { packageVersion } from './package-root.ts';
@@ -183,7 +184,14 @@ function addRun(program: Command, act: Act): void {
       new Option('--numerics <mode>', 'f64: no rounding to the dtypes in between').argParser(
         oneOf('--numerics', ['f64']),
       ),
+    )
+    .addOption(
+      new Option(
+        '--compare <device>',
+        'ref: print how far each launch of the emulator is from the interpreter; fail when one is too far',
+      ).argParser(oneOf('--compare', ['ref'])),
     );
+  addEmulatorFlags(command);
   addPassFlags(command)
     .addHelpText(
       'after',
@@ -191,7 +199,8 @@ function addRun(program: Command, act: Act): void {
 Examples:
   dsvc run model.ts --weights checkpoint --input prompt.safetensors --output logits.safetensors
   dsvc run model.ts --entry decode --steps 16 --weights checkpoint --input prompt.safetensors --output out.safetensors
-  dsvc run model.ts --capture hidden,router --numerics=f64 --weights c --input i.safetensors --output o.safetensors`,
+  dsvc run model.ts --capture hidden,router --numerics=f64 --weights c --input i.safetensors --output o.safetensors
+  dsvc run bundle --device emulator --compare ref --weights c --input i.safetensors --output o.safetensors`,
     )
     .action(act(async () => (await import('./commands/run.ts')).run as Handler));
 }

@@ -123,3 +123,63 @@ export function readState(
   }));
   return { kind: 'state', layers };
 }
+
+const readInts = (bytes: Uint8Array, count: number): Int32Array =>
+  Int32Array.from(decodeBytes('i32', bytes, count));
+
+/** Sizes that the arrays of a value do not tell. */
+export interface PositionsSizes {
+  readonly tokens: number;
+  readonly sequences: number;
+  readonly outputs: number;
+  /** Columns of the page table. */
+  readonly columns: number;
+  /** Rows of a page. */
+  readonly page: number;
+  /** The keys are the tokens themselves. */
+  readonly packed: boolean;
+}
+
+/** Positions from their arrays. */
+export function readPositions(
+  { tokens, sequences, outputs, columns, page, packed }: PositionsSizes,
+  bytes: (component: string) => Uint8Array,
+): PositionsData {
+  const table = readInts(bytes('pages'), sequences * columns);
+  const pages = Array.from({ length: sequences }, (_, s) => {
+    const row = table.subarray(s * columns, (s + 1) * columns);
+    const end = row.indexOf(-1);
+    return row.slice(0, end < 0 ? columns : end);
+  });
+  return {
+    kind: 'positions',
+    position: readInts(bytes('position'), tokens),
+    sequence: readInts(bytes('sequence'), tokens),
+    outputs: readInts(bytes('outputs'), outputs),
+    pages,
+    page,
+    packed,
+  };
+}
+
+/** A routing from its arrays, which have room for `slots` rows: what lies beyond those in use is left out. */
+export function readRouting(
+  { tokens, experts, top, slots }: Record<'tokens' | 'experts' | 'top' | 'slots', number>,
+  bytes: (component: string) => Uint8Array,
+): RoutingData {
+  const offsets = readInts(bytes('offsets'), experts + 1);
+  // A kernel that goes wrong may write anything here.
+  const used = Math.min(Math.max(offsets[experts], 0), slots);
+  return {
+    kind: 'routing',
+    tokens,
+    experts,
+    top,
+    indices: readInts(bytes('indices'), tokens * top),
+    weights: decodeBytes('f32', bytes('weights'), tokens * top),
+    offsets,
+    tokenOf: readInts(bytes('tokenOf'), used),
+    choiceOf: readInts(bytes('choiceOf'), used),
+    slotOf: readInts(bytes('slotOf'), tokens * top),
+  };
+}

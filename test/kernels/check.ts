@@ -1,24 +1,28 @@
-// One kernel at one size: its PTX in the functional interpreter, its function in the reference interpreter, and what
-// differs between the two.
+// One kernel at one size: its PTX on the emulator (or in the interpreter of PTX text), its function in the reference
+// interpreter, and what differs between the two.
+import { multipliesFp8 } from '../../compiler/cli/compare/index.ts';
+import { differences } from '../../compiler/cli/compare/values.ts';
 import { interpret } from '../../ir/interpret/index.ts';
 import { noWeights } from '../../ir/interpret/testing.ts';
 import { routingArrays, stateArrays } from '../../ir/interpret/value-bytes.ts';
 import type { RuntimeValue, StateData, TensorData } from '../../ir/interpret/values.ts';
+import { defaultEngine, type Engine } from '../support/machines.ts';
 import type { Order } from '../support/ptx-run.ts';
 import { runKernel } from '../support/run-kernel.ts';
-import { differences } from './compare.ts';
 import { inputsFor, manyTokens, oneToken } from './inputs.ts';
 import type { KernelCase } from './models.ts';
 
 export interface Size {
   readonly tokens: 'one' | 'many';
   readonly order: Order;
+  /** How the core sums products of FP8: plainly, which shows the smallest mistakes, or as the chip does. */
+  readonly tensorCore: 'f32' | 'exact';
 }
 
-/** Two sizes, and both orders of threads. */
+/** Two sizes, both orders of threads, both ways to sum. */
 export const sizes: readonly Size[] = [
-  { tokens: 'one', order: 'forward' },
-  { tokens: 'many', order: 'reverse' },
+  { tokens: 'one', order: 'forward', tensorCore: 'f32' },
+  { tokens: 'many', order: 'reverse', tensorCore: 'exact' },
 ];
 
 const copyOf = (v: RuntimeValue): RuntimeValue =>
@@ -37,17 +41,26 @@ const copyOf = (v: RuntimeValue): RuntimeValue =>
     : v;
 
 /** Runs a kernel on random inputs; gives what is wrong in words, nothing when it is right. Throws nothing. */
-export function check({ fn, module, kernel }: KernelCase, { tokens, order }: Size, seed = 1): string[] {
+export function check(
+  { fn, module, kernel }: KernelCase,
+  { tokens, order, tensorCore }: Size,
+  engine: Engine = defaultEngine,
+  seed = 1,
+): string[] {
   try {
     const step = tokens === 'one' ? oneToken : manyTokens(fn, module);
     const { values, sizes, launchSizes } = inputsFor(fn, module, step, seed);
     // A persistent kernel with fewer blocks than tiles must go round.
-    const run = { sizes: launchSizes, order, seed, ...(tokens === 'many' && { atMost: 3 }) };
+    const atMost = tokens === 'many' ? { atMost: 3 } : {};
+    const run = { sizes: launchSizes, order, seed, engine, tensorCore, ...atMost };
+    const isExact = engine === 'core' && tensorCore === 'exact' && multipliesFp8(fn);
     const { results, arrays } = runKernel(kernel, fn, module, values, run);
     const { results: wanted, finals } = interpret(module, fn.name, values.map(copyOf), noWeights, { sizes });
     const inouts = fn.arguments.filter((a) => a.inout);
     return [
-      ...wanted.flatMap((want, i) => differences(fn.results[i].name, results[i], want)),
+      ...wanted.flatMap((want, i) =>
+        differences(fn.results[i].name, results[i], want, isExact ? 'fp8' : 'f32'),
+      ),
       ...wanted.flatMap((want, i) => {
         const { type, name } = fn.results[i];
         if (want.kind !== 'routing' || type.kind !== 'routing') return [];

@@ -1,4 +1,4 @@
-// Every kernel of every example in f32; with many tokens one of each kind. `npm run test:long` runs all.
+// Every kernel of every example in f32.
 import { sweep } from './sweep.ts';
 
-await sweep('f32', 'sampled');
+await sweep('f32', 'all');

@@ -1,4 +1,4 @@
-// Every kernel of every example in fp8; with many tokens one of each kind. `npm run test:long` runs all.
+// Every kernel of every example in fp8.
 import { sweep } from './sweep.ts';
 
-await sweep('fp8', 'sampled');
+await sweep('fp8', 'all');

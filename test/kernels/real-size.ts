@@ -2,10 +2,9 @@
 // hold them. Buffers are reserved, not filled; indices in them point to the last row of what they are for.
 import { boundOfExtent, componentBytes, componentsOf } from '../../compiler/memory/buffers.ts';
 import { boundOf, type Function, type Module, type Value } from '../../ir/module.ts';
-import type { EmittedKernel } from '../../ir/plan.ts';
+import type { EmittedKernel, KernelParameter } from '../../ir/plan.ts';
 import { dim, type Type } from '../../ir/types.ts';
 import { DeviceMemory, runPtx, type TensorMap } from '../support/ptx-run.ts';
-import { tensorMapOf } from '../support/run-kernel.ts';
 
 export interface Reach {
   /** Value and component. */
@@ -60,6 +59,19 @@ function wordFor(type: Type, component: string, fn: Function, module: Module): n
   return 0;
 }
 
+const tensorMapAtBounds = (
+  p: Extract<KernelParameter, { kind: 'tensorMap' }>,
+  address: number,
+  module: Module,
+): TensorMap => ({
+  address,
+  elementBytes: { u8: 1, bf16: 2, f32: 4 }[p.dtype]!,
+  dims: p.dims.map((e) => boundOfExtent(e, module)),
+  strides: p.strides.map((e) => boundOfExtent(e, module)),
+  box: p.box,
+  swizzle: p.swizzle === 'none' ? 0 : Number.parseInt(p.swizzle),
+});
+
 /** Runs the outermost blocks of a kernel with every dim at its bound. Throws when they leave a buffer. */
 export function runOuterBlocks(kernel: EmittedKernel, fn: Function, module: Module): readonly Reach[] {
   const memory = new DeviceMemory();
@@ -91,9 +103,7 @@ export function runOuterBlocks(kernel: EmittedKernel, fn: Function, module: Modu
       return boundOf(module, dim('cached')) / module.states[0].page;
     }
     const { address } = buffers.get(`${p.value} ${p.component}`)!;
-    return p.kind === 'pointer'
-      ? address + (p.offset ?? 0)
-      : tensorMapOf(p, address, (e) => boundOfExtent(e, module));
+    return p.kind === 'pointer' ? address + (p.offset ?? 0) : tensorMapAtBounds(p, address, module);
   });
   const [x, y = 1, z = 1] = kernel.grid.axes.map((a) => Math.ceil(boundOfExtent(a.extent, module) / a.per));
   // As if a persistent kernel had a block for every piece of work: it goes round once.

@@ -2,6 +2,7 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { PrecisionName } from '../../dsl/trace-model.ts';
 import { showType, type Type } from '../../ir/types.ts';
+import { defaultEngine } from '../support/machines.ts';
 import { check, sizes } from './check.ts';
 import { kernelCases, type KernelCase } from './models.ts';
 
@@ -18,7 +19,9 @@ function kind({ fn, kernel }: KernelCase): string {
 
 /**
  * Runs the kernels of all examples in one precision with one token, and with many: `sampled` takes for the latter the
- * first kernel of each kind. `variants`: passes that are off, one set after the other. Says at the end how many there were.
+ * first kernel of each kind, as does whoever has no emulator. The interpreter of PTX text, which shares nothing with it,
+ * runs the first of each kind too. `variants`: passes that are off, one set after the other. Says at the end how many
+ * there were.
  */
 export async function sweep(
   precision: PrecisionName,
@@ -28,7 +31,8 @@ export async function sweep(
   const cases = await kernelCases(precision, variants);
   const kinds = new Set<string>();
   const families = new Map<string, number>();
-  const runs = { one: 0, many: 0 };
+  const isSampled = many === 'sampled' || defaultEngine === 'text';
+  const runs = { one: 0, many: 0, text: 0 };
 
   describe(`kernels of the examples in ${precision}`, () => {
     test('there are some of every family', () => {
@@ -48,19 +52,24 @@ export async function sweep(
       kinds.add(kind(c));
       families.set(c.kernel.family, (families.get(c.kernel.family) ?? 0) + 1);
       for (const size of sizes) {
-        if (size.tokens === 'many' && many === 'sampled' && !isFirst) continue;
+        if (size.tokens === 'many' && isSampled && !isFirst) continue;
         runs[size.tokens]++;
         test(`${c.title}, ${size.tokens === 'one' ? 'one token' : 'many tokens'}`, () => {
           expect(check(c, size)).toEqual([]);
         });
       }
+      if (!isFirst || defaultEngine === 'text') continue;
+      runs.text++;
+      test(`${c.title}, by its text`, () => {
+        expect(check(c, sizes[0], 'text')).toEqual([]);
+      });
     }
   });
 
   afterAll(() => {
     const by = [...families].map(([family, n]) => `${n} ${family}`).join(', ');
     console.log(
-      `${precision}: ${cases.length} kernels (${by}); ${runs.one} run with one token, ${runs.many} with many`,
+      `${precision}: ${cases.length} kernels (${by}); ${runs.one} run with one token, ${runs.many} with many, ${runs.text} by their text`,
     );
   });
 }

@@ -1,9 +1,9 @@
-// Runs an emitted kernel on values of the IR interpreter: lays them out in memory as docs/BUNDLE.md says, launches the
-// PTX text in the functional interpreter, and reads results back.
-import { decodeBytes } from '../../ir/formats/index.ts';
+// Runs an emitted kernel on values of the IR interpreter: lays them out in memory as docs/BUNDLE.md says, launches it on
+// a machine, and reads results back.
 import {
   pageColumns as columnsOf,
   positionsArrays,
+  readRouting,
   readTensor,
   routingArrays,
   stateArrays,
@@ -14,7 +14,9 @@ import type { RuntimeValue } from '../../ir/interpret/values.ts';
 import type { Function, Module, Value } from '../../ir/module.ts';
 import type { EmittedKernel, Extent } from '../../ir/plan.ts';
 import { dimsOf, type Dim, type RoutingType } from '../../ir/types.ts';
-import { DeviceMemory, runPtx, unwritten, type Order, type TensorMap } from './ptx-run.ts';
+import type { DeviceSettings } from '../../runtime/emulator/device.ts';
+import { defaultEngine, machineOf, type Engine, type LaunchTensorMap } from './machines.ts';
+import { unwritten, type Order } from './ptx-run.ts';
 
 /** Bytes that a kernel may touch word by word at an array's end. */
 const padded = (bytes: Uint8Array): Uint8Array => {
@@ -24,12 +26,16 @@ const padded = (bytes: Uint8Array): Uint8Array => {
 };
 
 export interface RunOptions {
+  /** Default: the emulator's core, where it is built. */
+  readonly engine?: Engine;
+  /** Of the core. */
+  readonly tensorCore?: DeviceSettings['tensorCore'];
   readonly order?: Order;
   /** Sizes of run-time dims that no input tells, and of ragged dims when they should be smaller than their bound. */
   readonly sizes?: Readonly<Record<string, number>>;
   /** Blocks of a persistent kernel, when fewer than it asks for: it must loop over the rest. */
   readonly atMost?: number;
-  /** Of asynchronous work: see LaunchOptions. */
+  /** Of asynchronous work; on the core of everything that has no order. */
   readonly seed?: number;
 }
 
@@ -94,7 +100,8 @@ export function runKernel(
   const sizeOf = (d: Dim): number => d.size ?? sizes.get(d.name!) ?? fail(`size of ${d.name} is unknown`);
   const alignOf = (type: RoutingType): number =>
     module.dims.find((d) => d.name === type.slots.name)!.ragged!.align;
-  const memory = new DeviceMemory();
+  const { engine = defaultEngine, tensorCore, order, seed } = options;
+  const memory = machineOf(engine, { ...(tensorCore && { tensorCore }) });
   const addresses = new Map<string, number>();
   const pageColumns = new Map<string, number>();
   const put = (value: string, arrays: Map<string, Uint8Array>): void => {
@@ -143,7 +150,7 @@ export function runKernel(
       (n, t) => n + t.factor * (sizes.get(t.dim) ?? fail(`size of ${t.dim} is unknown`)),
       e.constant,
     );
-  const parameters = kernel.parameters.map((p): number | TensorMap => {
+  const parameters = kernel.parameters.map((p): number | LaunchTensorMap => {
     if (p.kind === 'pointer' || p.kind === 'tensorMap') {
       const start = addresses.get(`${p.value} ${p.component}`) ?? fail(`no buffer ${p.value}.${p.component}`);
       return p.kind === 'pointer' ? start + (p.offset ?? 0) : tensorMapOf(p, start, evaluate);
@@ -152,15 +159,7 @@ export function runKernel(
     return pageColumns.get(p.pagesOf) ?? fail(`no page table of ${p.pagesOf}`);
   });
   const grid = gridOf(kernel, evaluate, options.atMost);
-  if (grid.every((n) => n > 0))
-    runPtx(kernel.ptx, {
-      memory,
-      grid,
-      parameters,
-      order: options.order,
-      seed: options.seed,
-      dynamicSharedBytes: kernel.dynamicSharedBytes,
-    });
+  if (grid.every((n) => n > 0)) memory.launch(kernel, { grid, parameters, order, seed });
 
   for (const [key, before] of operands)
     if (!Buffer.from(before).equals(memory.bytesAt(addresses.get(key)!)))
@@ -185,18 +184,14 @@ export function runKernel(
 
 type TensorMapParameter = Extract<EmittedKernel['parameters'][number], { kind: 'tensorMap' }>;
 
-/** A tensor map at the sizes of this launch, as a host encodes it. */
-export const tensorMapOf = (
+const tensorMapOf = (
   p: TensorMapParameter,
   address: number,
   evaluate: (e: Extent) => number,
-): TensorMap => ({
-  address,
-  elementBytes: { u8: 1, bf16: 2, f32: 4 }[p.dtype] ?? fail(`tensor map of ${p.dtype}`),
+): LaunchTensorMap => ({
+  ...{ address, dtype: p.dtype, box: p.box, swizzle: p.swizzle },
   dims: p.dims.map(evaluate),
   strides: p.strides.map(evaluate),
-  box: p.box,
-  swizzle: p.swizzle === 'none' ? 0 : Number.parseInt(p.swizzle),
 });
 
 /** Blocks of a launch. Persistent kernels have one axis of blocks: as many as are allowed, or as there is work. */
@@ -247,23 +242,8 @@ function readValue(
   bytes: (component: string) => Uint8Array,
 ): RuntimeValue {
   const { type } = v;
-  const ints32 = (component: string, count: number): Int32Array =>
-    Int32Array.from(decodeBytes('i32', bytes(component), count));
   if (type.kind === 'tensor') return readTensor(type, type.dims.map(sizeOf), bytes);
   if (type.kind !== 'routing') return fail(`%${v.name} cannot be read back`);
-  const [tokens, experts, top] = [type.tokens, type.experts, type.top].map(sizeOf);
-  const offsets = ints32('offsets', experts + 1);
-  const used = offsets[experts];
-  return {
-    kind: 'routing',
-    tokens,
-    experts,
-    top,
-    indices: ints32('indices', tokens * top),
-    weights: decodeBytes('f32', bytes('weights'), tokens * top),
-    offsets,
-    tokenOf: ints32('tokenOf', used),
-    choiceOf: ints32('choiceOf', used),
-    slotOf: ints32('slotOf', tokens * top),
-  };
+  const [tokens, experts, top, slots] = [type.tokens, type.experts, type.top, type.slots].map(sizeOf);
+  return readRouting({ tokens, experts, top, slots }, bytes);
 }

@@ -1,10 +1,14 @@
-// The emitted PTX, executed by the functional interpreter against plain loops, and assembled for every FP8 linear of
-// DeepSeek-V3 when there is a ptxas.
+// The emitted PTX, executed against plain loops, and assembled for every FP8 linear of DeepSeek-V3 when there is a ptxas.
 import { readFile, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { noSpan } from '../../../ir/span.ts';
 import { decode, encode } from '../../../ir/formats/index.ts';
-import { DeviceMemory, runPtx, type TensorMap } from '../../../test/support/ptx-run.ts';
+import {
+  defaultEngine,
+  machineOf,
+  type Engine,
+  type LaunchTensorMap,
+} from '../../../test/support/machines.ts';
 import { assemble } from '../../ptx/ptxas.ts';
 import { persistentGrid, type Extent } from '../kernel.ts';
 import { chooseFp8GemmTile } from './choose.ts';
@@ -37,7 +41,8 @@ interface Problem {
   readonly ptx?: (text: string) => string;
 }
 
-const e4m3 = (code: number): number => decode('f8e4m3', code);
+const e4m3Values = Float64Array.from({ length: 256 }, (_, code) => decode('f8e4m3', code));
+const e4m3 = (code: number): number => e4m3Values[code]!;
 const bf16Bits = (x: number): number => encode('bf16', x);
 
 function makeRandom(seed: number): (n: number) => number {
@@ -52,6 +57,7 @@ function makeRandom(seed: number): (n: number) => number {
 function launch(
   { plan, m, ctas, experts, ptx = (text) => text }: Problem,
   seed: number,
+  engine: Engine = defaultEngine,
 ): { got: number[][]; want: number[][] } {
   const { n, k } = plan;
   const pick = makeRandom(seed);
@@ -69,14 +75,13 @@ function launch(
     totalRows: 4,
     tokenOf: experts ? 4 * m : 0,
   };
-  const memory = new DeviceMemory();
   const arrays = Object.fromEntries(
-    Object.entries(sizes).map(([name, bytes]) => {
-      const at = memory.allocate(new Uint8Array(bytes).fill(0xff), name);
-      return [name, { at, bytes: memory.bytesAt(at), view: new DataView(memory.bytesAt(at).buffer) }];
+    Object.entries(sizes).map(([name, count]) => {
+      const bytes = new Uint8Array(count).fill(0xff);
+      return [name, { bytes, view: new DataView(bytes.buffer) }];
     }),
-  ) as Record<keyof typeof sizes, { at: number; bytes: Uint8Array; view: DataView }>;
-  const { a, b, aScale, bScale, out } = arrays;
+  ) as Record<keyof typeof sizes, { bytes: Uint8Array; view: DataView }>;
+  const { a, b, aScale, bScale } = arrays;
   for (const operand of [a, b]) operand.bytes.forEach((_, i) => (operand.bytes[i] = smallE4m3[pick(6)]!));
   for (const { bytes, view } of [aScale, bScale])
     for (let i = 0; i < bytes.length; i += 4) view.setFloat32(i, scalesUsed[pick(4)]!, true);
@@ -93,27 +98,26 @@ function launch(
 
   const kernel = fp8Gemm(plan);
   const symbols = { m, rows: m };
-  const parameters = kernel.parameters.map((p): number | TensorMap => {
-    if (p.kind === 'pointer') return arrays[p.name as keyof typeof sizes].at;
+  const machine = machineOf(engine, { tensorCore: 'f32' });
+  const at = Object.fromEntries(
+    Object.entries(arrays).map(([name, { bytes }]) => [name, machine.allocate(bytes, name)]),
+  );
+  const parameters = kernel.parameters.map((p): number | LaunchTensorMap => {
+    if (p.kind === 'pointer') return at[p.name];
     if (p.kind !== 'tensorMap') return m;
     const { dims, stridesBytes, box, dtype, swizzle, tensor } = p.tensorMap;
     const size = (e: Extent): number => ('const' in e ? e.const : symbols[e.symbol as 'm']);
     return {
-      address: arrays[tensor as keyof typeof sizes].at,
-      elementBytes: { u8: 1, bf16: 2, f32: 4 }[dtype],
+      ...{ address: at[tensor], dtype, box, swizzle },
       dims: dims.map(size),
       strides: stridesBytes,
-      box,
-      swizzle: swizzle === 'none' ? 0 : Number.parseInt(swizzle),
     };
   });
-  runPtx(ptx(kernel.ptx), {
-    memory,
-    grid: [Math.min(ctas, persistentGrid(kernel.gridRule, m)), 1, 1],
-    parameters,
-    dynamicSharedBytes: kernel.sharedBytes,
-    seed,
-  });
+  const launched = { ...kernel, ptx: ptx(kernel.ptx), dynamicSharedBytes: kernel.sharedBytes };
+  const grid = [Math.min(ctas, persistentGrid(kernel.gridRule, m)), 1, 1] as const;
+  machine.launch(launched, { grid, parameters, seed });
+  const result = machine.bytesAt(at.out);
+  const out = new DataView(result.buffer, result.byteOffset, result.length);
 
   const bits = new DataView(new ArrayBuffer(4));
   const got: number[][] = [];
@@ -124,7 +128,7 @@ function launch(
     want.push([]);
     for (let column = 0; column < n; column++) {
       const o = (row * n + column) * outBytes;
-      got[row]!.push(outBytes === 2 ? out.view.getUint16(o, true) : out.view.getUint32(o, true));
+      got[row]!.push(outBytes === 2 ? out.getUint16(o, true) : out.getUint32(o, true));
       let sum = 0;
       for (let kb = 0; kb < kBlocks && !isPadding(row); kb++) {
         let part = 0;
@@ -171,6 +175,8 @@ test('asynchronous work may land in any order', () => {
     const { got, want } = launch(problem, seed);
     expect(got).toEqual(want);
   }
+  const { got, want } = launch(problem, 2, 'text');
+  expect(got).toEqual(want);
 });
 
 /** The text without the instructions that match; fails when there are none, so a fault is really planted. */
@@ -183,7 +189,7 @@ const without =
     return kept.join('\n');
   };
 
-// The interpreter must notice what it is there for.
+// The interpreter of PTX text must notice what it is there for.
 test.each<[string, RegExp]>([
   ['math does not wait for a full slot', /bra \$wait_full/],
   ['producers do not wait for an empty slot', /bra \$wait_empty/],
@@ -197,7 +203,7 @@ test.each<[string, RegExp]>([
   const problem = { plan: plan({ n: 64, k: 400, tile: { bm: 64, bn: 32, stages: 2 } }), m: 128, ctas: 1 };
   const outcome = (): boolean => {
     try {
-      const { got, want } = launch({ ...problem, ptx: without(pattern) }, 1);
+      const { got, want } = launch({ ...problem, ptx: without(pattern) }, 1, 'text');
       return JSON.stringify(got) === JSON.stringify(want);
     } catch (e) {
       return !/deadlock|arrivals|threads than|under way/.test(String(e));

@@ -1,17 +1,16 @@
 // `dsvc emu`: runs PTX on the emulated device as a launch file says.
 import { dirname } from 'node:path';
 import { DiagnosticError, type Diagnostic } from '../../../ir/diagnostics.ts';
-import { checks, chooseChecks } from '../../../runtime/emulator/checks.ts';
-import { isCoreError, type Core } from '../../../runtime/emulator/device.ts';
+import { checks } from '../../../runtime/emulator/checks.ts';
+import { isCoreError } from '../../../runtime/emulator/device.ts';
 import { parseLaunchFile } from '../../../runtime/emulator/launch-file.ts';
-import { loadCore } from '../../../runtime/emulator/load-core.ts';
 import { LaunchError } from '../../../runtime/emulator/launch-problem.ts';
 import { runLaunches, type RunResult } from '../../../runtime/emulator/run-launches.ts';
-import { NativeMissingError } from '../../../runtime/native.ts';
 import { writeSafetensors } from '../../../runtime/safetensors.ts';
 import { launchDiagnostic, refusalDiagnostic, reportDiagnostic } from '../emu-diagnostics.ts';
+import { deviceSettings, nativeCore, statisticsText, type LaunchStatistics } from '../emulator-settings.ts';
 import { checkWritable, readText, refuseSame, stdinName, writeProduct } from '../files.ts';
-import { badUsage, checkNames, MissingToolError } from '../names.ts';
+import { badUsage } from '../names.ts';
 import type { EmuOptions } from '../options.ts';
 import type { Session } from '../session.ts';
 
@@ -24,8 +23,7 @@ export async function emu(session: Session, path: string | undefined, options: E
   terminal.addText(name, ptx);
   if (options.print) return print(session, name, ptx);
 
-  const chosen = chooseChecks(options.check.length > 0 ? options.check : ['all']);
-  checkNames('check', 'checks', chosen.unknown, known);
+  const settings = deviceSettings(options);
   const launchText = readText(launch!, 'a launch file');
   const core = nativeCore();
   const told = launchDiagnostic(launch!, launchText);
@@ -37,14 +35,7 @@ export async function emu(session: Session, path: string | undefined, options: E
     const launches = collect(() => parseLaunchFile(launchText), found, told);
     if (!program || !launches) throw new DiagnosticError(found);
     for (const d of found) terminal.report(d);
-    result = runLaunches(core, launches, program, dirname(launch!), {
-      seed: options.seed,
-      checks: chosen.checks,
-      tensorCore: options.tensorCore,
-      statistics: options.stats !== undefined,
-      ...(options.maxInstructions !== undefined && { maxInstructions: options.maxInstructions }),
-      ...(options.sms !== undefined && { sms: options.sms }),
-    });
+    result = runLaunches(core, launches, program, dirname(launch!), settings);
   } catch (error) {
     if (error instanceof LaunchError) throw new DiagnosticError(error.problems.map(told));
     if (isCoreError(error)) throw new DiagnosticError([refusalDiagnostic(name, ptx, error)]);
@@ -54,8 +45,6 @@ export async function emu(session: Session, path: string | undefined, options: E
     l.reports.map(reportDiagnostic(name, ptx)).forEach((d) => terminal.report(d));
   await writeResults(session, result, options);
 }
-
-const known = checks.map((c) => c.code.replace('emu/', ''));
 
 /** What is wrong with the flags together. */
 function checkRequest(
@@ -86,17 +75,6 @@ function checkRequest(
   }
   if (outputs.length === 2) refuseSame(outputs[0], [outputs[1]]);
   return { file: path, launch };
-}
-
-/** The core, or exit code 4 with what to install. */
-function nativeCore(): Core {
-  try {
-    return loadCore();
-  } catch (error) {
-    if (!(error instanceof NativeMissingError)) throw error;
-    // Its message says what to install.
-    throw new MissingToolError([{ code: error.code, severity: 'error', message: error.message }]);
-  }
 }
 
 /** The decoded program; null when errors were found. */
@@ -135,7 +113,7 @@ async function writeResults({ terminal }: Session, result: RunResult, options: E
   const { output, stats } = options;
   const { launches, outputs } = result;
   if (output !== undefined && outputs) writeSafetensors(output, outputs);
-  if (stats !== undefined) await writeProduct(stats, statsText(result, options));
+  if (stats !== undefined) await writeProduct(stats, statisticsText(statisticsOf(result), options));
   const instructions = launches.reduce((n, l) => n + l.statistics.warpInstructions, 0);
   const seconds = launches.reduce((n, l) => n + l.statistics.seconds, 0);
   const written =
@@ -150,11 +128,8 @@ async function writeResults({ terminal }: Session, result: RunResult, options: E
   );
 }
 
-/** Only what replays exactly: no times, nothing of the host. */
-function statsText({ launches }: RunResult, { seed, tensorCore }: EmuOptions): string {
-  const rows = launches.map(({ kernel, statistics: { seconds: _, ...counts } }) => ({ kernel, ...counts }));
-  return `${JSON.stringify({ seed, tensorCore, launches: rows }, null, 2)}\n`;
-}
+const statisticsOf = ({ launches }: RunResult): readonly LaunchStatistics[] =>
+  launches.map(({ kernel, statistics }) => ({ kernel, statistics }));
 
 function listChecks(): string {
   const width = Math.max(...checks.map((c) => c.code.length));

@@ -2,7 +2,7 @@
 import { DiagnosticError, type Diagnostic } from '../../../ir/diagnostics.ts';
 import { encodeBytes } from '../../../ir/formats/index.ts';
 import type { TensorData } from '../../../ir/interpret/values.ts';
-import { WeightCache } from '../../../ir/interpret/weights.ts';
+import { WeightCache, type WeightSource } from '../../../ir/interpret/weights.ts';
 import type { Module } from '../../../ir/module.ts';
 import {
   elementBytes,
@@ -19,23 +19,20 @@ import { CheckpointWeights, compareCheckpoint, isFp8Checkpoint } from '../checkp
 import { PassObserver } from '../dumps.ts';
 import { asDiagnostics } from '../failures.ts';
 import { keepEntries } from '../entries.ts';
-import { checkWritable, refuseSame, requireFile } from '../files.ts';
 import { isBundle, readBundle, readPlan } from '../bundle-file.ts';
 import { onEmulator } from '../emulator-device.ts';
 import { onInterrupt } from '../interrupt.ts';
 import { loadAndTrace } from '../model.ts';
-import { badUsage, checkNames, UsageError } from '../names.ts';
+import { UsageError } from '../names.ts';
 import type { RunOptions } from '../options.ts';
 import type { Session } from '../session.ts';
 import { showTimings } from '../report.ts';
 import type { Executable } from '../plan-runner.ts';
-import { argmax, Driver, interpreted } from '../run-entries.ts';
+import { argmax, Driver, interpreted, type Execute } from '../run-entries.ts';
 import { readInputs, vocabularyOf, type RunInputs, type TokenIds } from '../run-inputs.ts';
+import { checkRequest } from '../run-request.ts';
 import { loadTarget } from '../targets.ts';
 import { Timings } from '../timings.ts';
-
-const devices = ['ref', 'emulator'];
-const entries = ['prefill', 'decode'];
 
 /** Decoded weights up to this size are kept between decode steps; larger models read each layer again. */
 const keepBytes = 2 ** 31;
@@ -74,9 +71,12 @@ export async function run(session: Session, path: string, options: RunOptions): 
       throw new DiagnosticError([...problems, ...found]);
     for (const d of found) terminal.report(d);
     const weights = checkpoint;
+    const cache = weightsFor(weights, options);
+    const emulated = both.executable && onEmulator(both.executable, asCache(cache), terminal, options);
     const results = await timings.phase(options.device === 'ref' ? 'interpret' : 'run', () =>
-      runEntry(session, both, weights, inputs, options),
+      runEntry(session, both, emulated?.execute, cache, inputs, options),
     );
+    await emulated?.finish();
     write(options.output, results);
     terminal.info(
       `${options.output}: ${[...results.keys()].slice(0, 4).join(', ')}${results.size > 4 ? `, … (${results.size} tensors)` : ''}`,
@@ -85,37 +85,6 @@ export async function run(session: Session, path: string, options: RunOptions): 
   } finally {
     checkpoint?.close();
   }
-}
-
-/** What is wrong with the flags together. */
-function checkRequest(path: string, options: RunOptions): void {
-  checkNames('device', 'devices', [options.device], devices);
-  checkNames('entry', 'entries', [options.entry], entries);
-  if (options.entry === 'decode' && options.steps === undefined)
-    badUsage('missing-flag', '--entry decode needs --steps', 'say how many tokens to generate: --steps 16');
-  if (options.entry === 'prefill' && options.steps !== undefined)
-    badUsage('conflict', '--steps is for --entry decode', 'leave --steps out, or use --entry decode');
-  if (options.device !== 'ref' && (options.capture.length > 0 || options.numerics))
-    badUsage(
-      'conflict',
-      `${options.numerics ? '--numerics' : '--capture'} is for the reference interpreter`,
-      `leave it out, or use --device ref`,
-    );
-  if (options.entry === 'decode' && options.capture.length > 0)
-    badUsage('conflict', '--capture is for --entry prefill', 'capture the prompt with --entry prefill');
-  refuseSame(options.output, [path, options.input, options.weights]);
-  checkWritable(options.output);
-  if (!isBundle(path)) requireFile(path, 'a model file or a bundle');
-  else if (
-    options.precision !== undefined ||
-    Object.keys(options.set).length > 0 ||
-    options.disablePass.length > 0
-  )
-    badUsage(
-      'conflict',
-      'a bundle is compiled already: --precision, --set and --disable-pass come too late',
-      'give the model file',
-    );
 }
 
 interface Modules {
@@ -168,10 +137,20 @@ async function modules(
   return { traced, final: result.module, executable };
 }
 
+/** Weights that one call after the other needs are kept, where there is room. */
+function weightsFor(checkpoint: Checkpoint, { entry }: RunOptions): WeightSource | WeightCache {
+  const source = new CheckpointWeights(checkpoint);
+  return entry === 'decode' && decodedBytes(checkpoint) <= keepBytes ? new WeightCache(source) : source;
+}
+
+const asCache = (weights: WeightSource | WeightCache): WeightCache =>
+  weights instanceof WeightCache ? weights : new WeightCache(weights);
+
 function runEntry(
   { terminal }: Session,
-  { traced, final, executable }: Modules,
-  checkpoint: Checkpoint,
+  { traced, final }: Modules,
+  emulated: Execute | undefined,
+  weights: WeightSource | WeightCache,
   inputs: RunInputs,
   options: RunOptions,
 ): ReadonlyMap<string, TensorData> {
@@ -181,14 +160,9 @@ function runEntry(
     ...(options.numerics ? { numerics: options.numerics } : {}),
     ...(capture ? { onOp: capture.onOp } : {}),
   };
-  const source = new CheckpointWeights(checkpoint);
-  const weights =
-    options.entry === 'decode' && decodedBytes(checkpoint) <= keepBytes ? new WeightCache(source) : source;
   const { batch, length } = inputs.tokens;
   const steps = options.steps ?? 0;
-  const execute = executable
-    ? onEmulator(executable, weights, terminal)
-    : interpreted(final, weights, settings);
+  const execute = emulated ?? interpreted(final, weights, settings);
   const driver = new Driver(final, execute, batch, length + steps);
   const logits = driver.step('prefill', inputs.tokens);
   const vocabulary = logits.shape[1];
