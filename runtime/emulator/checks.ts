@@ -41,6 +41,7 @@ const table: readonly (readonly [code: string, kind: Kind, doc: string])[] = [
   ['deadlock', stops, 'nothing can run any more: who waits for what'],
   ['too-long', stops, 'more instructions than --max-instructions'],
   ['trap', stops, 'the kernel executed trap'],
+  ['assert-failed', stops, "an assertion of the kernel's source failed"],
   ['branch-index', stops, 'brx.idx with an index past its table'],
   ['bad-call', stops, 'a call of something that is no function, or has no body'],
   ['stack-overflow', stops, 'calls nested too deep'],

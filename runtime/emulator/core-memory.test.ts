@@ -254,6 +254,9 @@ describe('launch contract', () => {
   });
   test('unsupported instructions and broken programs are refused with their place', () => {
     expect(attempt({}, '', 'stacksave.u64 %rd0;')).toMatch(/^emu\/unsupported-instruction stacksave/);
+    expect(attempt({}, '', 'fma.rn.oob.f16 %h0, %h1, %h1, %h1;')).toMatch(
+      /^emu\/unsupported-instruction fma.*oob/,
+    );
     const bench = new Bench();
     for (let n = 0; n < 60; n += 7)
       expect(() => bench.core.loadProgram(bench.device, new Uint8Array(n).fill(n))).toThrow(

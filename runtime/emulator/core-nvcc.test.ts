@@ -1,140 +1,14 @@
-// Kernels that nvcc compiled, so that the emulator meets PTX that we did not write. Skipped where nvcc is not installed.
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+// Kernels that nvcc compiled, so that the emulator meets PTX that we did not write.
 import { describe, expect, test } from 'vitest';
-import { decodePtx } from '../../backends/ptx/decode/index.ts';
-import { Bench, type Launch } from './async.testing.ts';
+import { Bench } from './async.testing.ts';
+import { bytesOf as bytes, CudaProgram, expectUpToDate, hasNvcc, levels } from './testing/cuda.ts';
 
-const hasNvcc = ((): boolean => {
-  try {
-    execFileSync('nvcc', ['--version'], { stdio: 'pipe' });
-    return true;
-  } catch {
-    console.warn('nvcc is not installed: kernels that it compiles are not tested');
-    return false;
-  }
-})();
+test.skipIf(!hasNvcc)('the committed PTX is up to date', () => expectUpToDate('basics'));
 
-const source = `
-extern "C" __global__ void reduce(const float* x, float* out, int n) {
-  __shared__ float part[32];
-  float sum = 0;
-  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) sum += x[i];
-  for (int k = 16; k > 0; k >>= 1) sum += __shfl_down_sync(0xffffffffu, sum, k);
-  if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = sum;
-  __syncthreads();
-  if (threadIdx.x < 32) {
-    sum = threadIdx.x < blockDim.x / 32 ? part[threadIdx.x] : 0;
-    for (int k = 16; k > 0; k >>= 1) sum += __shfl_down_sync(0xffffffffu, sum, k);
-    if (threadIdx.x == 0) atomicAdd(out, sum);
-  }
-}
-extern "C" __global__ void transpose(const unsigned* x, unsigned* y, int rows, int columns) {
-  __shared__ unsigned tile[32][33];
-  int c = blockIdx.x * 32 + threadIdx.x;
-  for (int j = threadIdx.y; j < 32; j += blockDim.y) {
-    int r = blockIdx.y * 32 + j;
-    if (r < rows && c < columns) tile[j][threadIdx.x] = x[r * columns + c];
-  }
-  __syncthreads();
-  int q = blockIdx.y * 32 + threadIdx.x;
-  for (int j = threadIdx.y; j < 32; j += blockDim.y) {
-    int p = blockIdx.x * 32 + j;
-    if (p < columns && q < rows) y[p * rows + q] = tile[threadIdx.x][j];
-  }
-}
-extern "C" __global__ void histogram(const unsigned char* x, unsigned* bins, int n) {
-  __shared__ unsigned own[256];
-  for (int i = threadIdx.x; i < 256; i += blockDim.x) own[i] = 0;
-  __syncthreads();
-  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) atomicAdd(&own[x[i]], 1u);
-  __syncthreads();
-  for (int i = threadIdx.x; i < 256; i += blockDim.x) if (own[i]) atomicAdd(&bins[i], own[i]);
-}
-extern "C" __global__ void softmax(const float* x, float* y, int columns) {
-  extern __shared__ float row[];
-  __shared__ float most, total;
-  const float* from = x + (size_t)blockIdx.x * columns;
-  float m = -INFINITY;
-  for (int i = threadIdx.x; i < columns; i += 32) m = fmaxf(m, row[i] = from[i]);
-  for (int k = 16; k > 0; k >>= 1) m = fmaxf(m, __shfl_xor_sync(0xffffffffu, m, k));
-  if (threadIdx.x == 0) most = m;
-  __syncwarp();
-  float sum = 0;
-  for (int i = threadIdx.x; i < columns; i += 32) sum += row[i] = expf(row[i] - most);
-  for (int k = 16; k > 0; k >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, k);
-  if (threadIdx.x == 0) total = sum;
-  __syncwarp();
-  for (int i = threadIdx.x; i < columns; i += 32) y[(size_t)blockIdx.x * columns + i] = row[i] / total;
-}
-__device__ __noinline__ unsigned collatz(unsigned long long v) {
-  return v == 1 ? 0 : 1 + collatz(v & 1 ? 3 * v + 1 : v / 2);
-}
-__device__ __noinline__ unsigned pick(unsigned v, unsigned (*f)(unsigned)) { return f(v); }
-__device__ __noinline__ unsigned square(unsigned v) { return v * v; }
-__device__ __noinline__ unsigned cube(unsigned v) { return v * v * v; }
-__device__ unsigned (*const table[2])(unsigned) = {square, cube};
-extern "C" __global__ void calls(unsigned* y) {
-  unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-  unsigned local[8];
-  for (int k = 0; k < 8; ++k) local[(k * 3 + i) & 7] = k;
-  y[i] = collatz(i + 1) * 1000000u + pick(i, table[i & 1]) % 1000u * 10u + local[i & 7];
-}
-extern "C" __global__ void doubles(const double* x, double* y, long long* z) {
-  int i = threadIdx.x;
-  y[i] = exp(x[i]) + sin(x[i]) * sqrt(fabs(x[i])) / (1.0 + x[i] * x[i]);
-  z[i] = (long long)(x[i] * 1e9) / (i - 17 == 0 ? 3 : i - 17) + (long long)i * i % 7;
-}
-`;
-
-/** nvcc's PTX, at an optimisation level. */
-function compile(level: string): string {
-  const folder = mkdtempSync(join(tmpdir(), 'dsvc-nvcc-'));
-  try {
-    writeFileSync(join(folder, 'k.cu'), source);
-    const flags = level === 'debug' ? ['-G'] : [];
-    execFileSync('nvcc', ['-ptx', '-arch=sm_90a', ...flags, 'k.cu', '-o', 'k.ptx'], {
-      cwd: folder,
-      stdio: 'pipe',
-    });
-    return readFileSync(join(folder, 'k.ptx'), 'utf8');
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
-
-describe.skipIf(!hasNvcc).each(['optimised', 'debug'])('kernels from nvcc, %s', (level) => {
-  let program: Uint8Array | undefined;
-  const decoded = (): Uint8Array => {
-    const { program: made, diagnostics } = decodePtx(compile(level), 'k.ptx');
-    if (!made) throw new Error(diagnostics.map((d) => d.message).join('\n'));
-    return made;
-  };
-  const run = (bench: Bench, kernel: string, args: (number | bigint)[], launch: Launch): void => {
-    const handle = bench.core.loadProgram(bench.device, (program ??= decoded()));
-    const info = bench.core.describeProgram(handle).kernels.find((k) => k.name === kernel);
-    if (!info) throw new Error(`no kernel ${kernel}`);
-    const parameterBlock = new Uint8Array(info.parameterBytes);
-    const view = new DataView(parameterBlock.buffer);
-    args.forEach((v, i) => {
-      if (typeof v === 'bigint') view.setBigUint64(info.parameters[i].offset, v, true);
-      else view.setUint32(info.parameters[i].offset, v, true);
-    });
-    const request = {
-      kernel,
-      grid: [1, 1, 1],
-      cluster: [0, 0, 0],
-      block: [32, 1, 1],
-      dynamicSharedBytes: 0,
-      ...launch,
-    } as const;
-    expect(bench.core.launch(bench.device, handle, { ...request, parameterBlock }).reports).toEqual([]);
-  };
+describe.each(levels)('kernels from nvcc, %s', (level) => {
+  const { run } = new CudaProgram('basics', level);
   const floats = (n: number, f: (i: number) => number): Float32Array =>
     Float32Array.from({ length: n }, (_, i) => f(i));
-  const bytes = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
   test('reduction', { timeout: 60_000 }, () => {
     const n = 10_000;

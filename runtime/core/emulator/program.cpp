@@ -420,12 +420,21 @@ const std::string& Program::fileName(uint32_t index) const {
 uint32_t Function::registersPerThread() const {
   auto volume = [](const uint32_t* v) { return v[0] ? uint64_t{v[0]} * std::max(1u, v[1]) * std::max(1u, v[2]) : 0; };
   uint64_t threads = volume(reqntid) ? volume(reqntid) : volume(maxntid);
-  if (maxnreg) return maxnreg;
-  if (threads && minnctapersm) {
-    uint64_t perThread = 65536 / (threads * minnctapersm) / 8 * 8;
-    return static_cast<uint32_t>(std::clamp<uint64_t>(perThread, 24, 255));
+  uint64_t most = maxnreg;
+  if (!most && threads && minnctapersm) {
+    // A quarter of the registers serves a quarter of the warps.
+    constexpr uint64_t kQuarter = 65536 / 4;
+    const uint64_t warps = (threads + kLanes - 1) / kLanes * minnctapersm;
+    most = std::clamp<uint64_t>(kQuarter / ((warps + 3) / 4 * kLanes) / 8 * 8, 24, 255);
   }
-  return 0;
+  if (!most) return 0;
+  // ptxas gives a kernel no more at its entry than its largest setmaxnreg.inc asks for.
+  int64_t asked = 0;
+  for (const DecodedInsn& d : body)
+    if (d.mnemonic == Mnemonic::setmaxnreg_ && !d.operands.empty() &&
+        std::find(d.modifiers.begin(), d.modifiers.end(), Modifier::inc_) != d.modifiers.end())
+      asked = std::max(asked, d.operands[0].value);
+  return static_cast<uint32_t>(asked > 0 ? std::min<uint64_t>(most, static_cast<uint64_t>(asked)) : most);
 }
 
 Slot ConstantPool::add(const void* lanes, size_t bytes) {

@@ -201,6 +201,37 @@ Flow trap(Warp& w, const Insn& i, Mask m) {
 }
 Flow nothing(Warp&, const Insn&, Mask) { return Flow::next; }
 
+// An argument of a call of the device runtime.
+uint64_t argumentOf(Warp& w, const CallItem& item, int lane) {
+  uint64_t v = 0;
+  if (item.kind == CallItem::Kind::slot) std::memcpy(&v, w.in<uint8_t>(item.slot) + cellBytes(item.cls) * lane, cellBytes(item.cls));
+  else std::memcpy(&v, itemBytes(w.frame(), item, lane), std::min<uint64_t>(item.size, sizeof v));
+  return v;
+}
+// A C string in memory, cut at kMostText characters.
+std::string textAt(Warp& w, const Insn& i, int lane, uint64_t address) {
+  constexpr size_t kMostText = 400;
+  std::string s;
+  while (address && s.size() < kMostText) {
+    Place p = w.locate(i, lane, Space::generic, address++, 1, 1, AccessKind::read);
+    if (!p.bytes || !*p.bytes) break;
+    s += static_cast<char>(*p.bytes);
+  }
+  return s;
+}
+
+// What C++'s assert calls: (message, file, line, function, size of a character).
+Flow assertFail(Warp& w, const Insn& i, Mask m) {
+  const auto& e = extraOf<CallExtra>(i);
+  const int lane = std::countr_zero(m);
+  auto text = [&](size_t k) { return textAt(w, i, lane, argumentOf(w, e.arguments[k], lane)); };
+  w.report(i, lane, Severity::error, "emu/assert-failed",
+           format("%s:%" PRIu64 ": %s: assertion failed: %s", text(1).c_str(), argumentOf(w, e.arguments[2], lane) & 0xffffffff,
+                  text(3).c_str(), text(0).c_str()),
+           "look at what the assertion demands");
+  return w.exitLanes(i, m);
+}
+
 Flow nanosleep(Warp& w, const Insn& i, Mask m) {
   // A turn is taken for some hundred nanoseconds; what matters is that others run meanwhile.
   Path& p = w.path();
@@ -302,6 +333,10 @@ void resolveCall(Resolve& r) {
   if (callee.kind == OperandKind::function) {
     e.callee = &r.program.functions[callee.index];
     if (e.callee->isExtern && e.callee->body.empty()) {
+      if (e.callee->name == "__assertfail" && e.arguments.size() == 5) {
+        r.out.run = assertFail;
+        return;
+      }
       // The device runtime's printf does nothing here; others would give wrong results.
       if (e.callee->name != "vprintf") r.unsupported(e.callee->name + " is extern and has no body in this module");
       r.out.run = nothing;

@@ -165,6 +165,8 @@ bool resolveHalf(Resolve& r) {
   bool f16 = t == Type::f16 || t == Type::f16x2, bf16 = t == Type::bf16 || t == Type::bf16x2;
   if (!f16 && !bf16) return false;
   if (r.types() > 1) r.unsupported("mixed precision needs sm_100");
+  // It makes zero of products with the NaN that fills what lies outside of a tensor; which NaN that is, is not documented.
+  if (r.has(Modifier::oob_)) r.unsupported(".oob is not emulated");
   bool pair = t == Type::f16x2 || t == Type::bf16x2;
   Mnemonic m = r.in.mnemonic;
   bool one = m == Mnemonic::abs_ || m == Mnemonic::neg_, three = m == Mnemonic::fma_ || m == Mnemonic::mad_;

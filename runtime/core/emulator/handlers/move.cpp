@@ -13,6 +13,14 @@ Flow movePredicate(Warp& w, const Insn& i, Mask m) {
   w.setPredicate(i.d, w.predicate(i.a), m);
   return Flow::next;
 }
+// Of a special register that is a predicate: %is_explicit_cluster.
+Flow moveFlag(Warp& w, const Insn& i, Mask m) {
+  const uint32_t* a = w.in<uint32_t>(i.a);
+  Mask value = 0;
+  for (int l : lanesOf(m)) value |= static_cast<Mask>(a[l] != 0) << l;
+  w.setPredicate(i.d, value, m);
+  return Flow::next;
+}
 Flow moveQuad(Warp& w, const Insn& i, Mask m) {
   const uint64_t* a = w.in<uint64_t>(i.a);
   uint64_t* d = w.out<uint64_t>(i.d);
@@ -123,6 +131,12 @@ void resolveMove(Resolve& r) {
     if (unpacking) r.out.a = r.source(1, t);
     else r.out.d = r.destination(0, t);
     r.out.run = unpacking ? unpack : pack;
+    return;
+  }
+  if (t == Type::pred && a.kind == OperandKind::special) {
+    r.out.a = r.program.specialSlot(false, 1, a.index);
+    r.out.d = r.destination(0, t);
+    r.out.run = moveFlag;
     return;
   }
   r.out.a = r.source(1, t);
