@@ -221,7 +221,8 @@ try {
     execFileSync(compiler.name, args, { stdio: 'inherit', cwd: root });
     renameSync(temporary, product);
   };
-  const isAddon = (j) => j.source === join(core, 'addon.cpp');
+  // What talks to Node, and the plans that it runs.
+  const isAddon = (j) => dirname(j.source) === core || j.source.startsWith(join(core, 'plan/'));
   const undefinedOk = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : [];
   link(
     target,
