@@ -128,7 +128,7 @@ export class PlanRunner {
         const shape = type.dims.map((d) => d.size ?? sizeOf(sizes, d.name!));
         const place = this.#place(entry.results[i], type, call);
         return readTensor(type, shape, (c) =>
-          this.#core.read(this.#device, place(c), tensorComponentBytes(type, c, shape)),
+          this.#readResult(name, i, place(c), tensorComponentBytes(type, c, shape)),
         );
       });
       const finals = fn.arguments.flatMap(({ value, inout }, i) => {
@@ -145,6 +145,18 @@ export class PlanRunner {
     } finally {
       for (const address of owned) this.#core.free(this.#device, address);
     }
+  }
+
+  /** A result's bytes. Throws DiagnosticError when a kernel left some of them uninitialised. */
+  #readResult(entry: string, index: number, at: bigint, bytes: number): Uint8Array {
+    const first = this.#core.firstUninitialised(this.#device, at, bytes);
+    if (first >= 0)
+      fail({
+        code: 'emu/uninitialised-output',
+        message: `entry @${entry}: result ${index} holds data that no kernel initialised, from its byte ${first} on`,
+        fix: 'this is a bug in dsvc, please report it',
+      });
+    return this.#core.read(this.#device, at, bytes);
   }
 
   #planOf(name: string): PlanFunction {
@@ -225,7 +237,7 @@ export class PlanRunner {
     for (const { component } of componentsOf(type, this.#executable.module)) {
       const [source, target] = [from(component), to(component)];
       if (source === target) continue;
-      this.#core.write(this.#device, target, this.#core.read(this.#device, source, bytes(component)));
+      this.#core.copy(this.#device, target, source, bytes(component));
     }
   }
 

@@ -150,18 +150,23 @@ async function writeResults({ terminal }: Session, result: RunResult, options: E
   );
 }
 
+/** The form of the statistics; grows when a key changes its meaning or goes. */
+const statsVersion = 1;
+
 /** Only what replays exactly: no times, nothing of the host. */
 function statsText({ launches }: RunResult, { seed, tensorCore }: EmuOptions): string {
   const rows = launches.map(({ kernel, statistics: { seconds: _, ...counts } }) => ({ kernel, ...counts }));
-  return `${JSON.stringify({ seed, tensorCore, launches: rows }, null, 2)}\n`;
+  return `${JSON.stringify({ version: statsVersion, seed, tensorCore, launches: rows }, null, 2)}\n`;
 }
 
 function listChecks(): string {
   const width = Math.max(...checks.map((c) => c.code.length));
   return checks
     .map(({ code, severity, always, doc }) => {
-      const when = severity === 'refused' ? 'refused' : always ? 'always ' : 'chosen ';
-      return `${code.padEnd(width)}  ${severity === 'warning' ? 'warning' : 'error  '}  ${when}  ${doc}\n`;
+      const when =
+        severity === 'refused' ? 'refused' : severity === 'note' ? '--stats' : always ? 'always ' : 'chosen ';
+      const level = (severity === 'refused' ? 'error' : severity).padEnd(7);
+      return `${code.padEnd(width)}  ${level}  ${when}  ${doc}\n`;
     })
     .join('');
 }
