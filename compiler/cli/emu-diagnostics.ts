@@ -59,8 +59,10 @@ export const reportDiagnostic =
   (report: Report): Diagnostic => {
     const lines = text.split('\n');
     const { code, severity, message, fix, count } = report;
+    // What is told of a whole launch or buffer has no block.
+    const who = severity === 'note' ? '' : `, ${whoOf(report)}${count > 1 ? `; ${count} times in all` : ''}`;
     const notes: DiagnosticNote[] = [
-      { message: `kernel ${report.kernel}, ${whoOf(report)}${count > 1 ? `; ${count} times in all` : ''}` },
+      ...(report.kernel === '' ? [] : [{ message: `kernel ${report.kernel}${who}` }]),
       ...locNote(report),
     ];
     for (const other of report.others) {

@@ -40,6 +40,9 @@ export interface LaunchStatistics {
   readonly [more: string]: unknown;
 }
 
+/** The form of the statistics; grows when a key changes its meaning or goes. */
+const statsVersion = 1;
+
 export function statisticsText(
   launches: readonly LaunchStatistics[],
   { seed = 0, tensorCore = 'exact' }: EmulatorOptions,
@@ -48,5 +51,5 @@ export function statisticsText(
     ...launch,
     ...counts,
   }));
-  return `${JSON.stringify({ seed, tensorCore, launches: rows }, null, 2)}\n`;
+  return `${JSON.stringify({ version: statsVersion, seed, tensorCore, launches: rows }, null, 2)}\n`;
 }

@@ -9,6 +9,7 @@
 
 #include "addon.h"
 #include "emulator/resolver.h"
+#include "statistics_object.h"
 
 namespace {
 
@@ -37,6 +38,46 @@ Options readOptions(const Napi::Value& v, Options o) {
     for (uint32_t k = 0; k < list.Length(); ++k) o.checks.push_back(text(list.Get(k), "a check"));
   });
   return o;
+}
+
+Napi::Array triple(Napi::Env env, const uint32_t* v) {
+  auto a = Napi::Array::New(env, 3);
+  for (uint32_t k = 0; k < 3; ++k) a.Set(k, Napi::Number::New(env, v[k]));
+  return a;
+}
+
+Napi::Object siteOf(Napi::Env env, const Site& s) {
+  auto o = Napi::Object::New(env);
+  o.Set("kernel", s.kernel);
+  o.Set("device", Napi::Number::New(env, s.device));
+  o.Set("block", triple(env, s.block));
+  o.Set("warp", Napi::Number::New(env, s.warp));
+  o.Set("lane", Napi::Number::New(env, s.lane));
+  o.Set("ptxLine", Napi::Number::New(env, s.ptxLine));
+  o.Set("ptxColumn", Napi::Number::New(env, s.ptxColumn));
+  o.Set("locFile", s.locFile);
+  o.Set("locLine", Napi::Number::New(env, s.locLine));
+  o.Set("locColumn", Napi::Number::New(env, s.locColumn));
+  o.Set("what", s.what);
+  return o;
+}
+
+Napi::Array reportsOf(Napi::Env env, const std::vector<Report>& list) {
+  auto reports = Napi::Array::New(env, list.size());
+  for (uint32_t k = 0; k < list.size(); ++k) {
+    const Report& r = list[k];
+    Napi::Object o = siteOf(env, r.site);
+    o.Set("code", r.code);
+    o.Set("severity", r.severity == Severity::error ? "error" : r.severity == Severity::warning ? "warning" : "note");
+    o.Set("message", r.message);
+    o.Set("fix", r.fix);
+    o.Set("count", Napi::Number::New(env, static_cast<double>(r.count)));
+    auto others = Napi::Array::New(env, r.others.size());
+    for (uint32_t j = 0; j < r.others.size(); ++j) others.Set(j, siteOf(env, r.others[j]));
+    o.Set("others", others);
+    reports.Set(k, o);
+  }
+  return reports;
 }
 
 std::shared_ptr<DeviceGroup> makeGroup(uint32_t count, const Options& options) {
@@ -82,6 +123,7 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
   auto& d = handle<DeviceHandle>(info[0], "device");
   std::string name = info.Length() > 2 && info[2].IsString() ? text(info[2], "name") : "buffer";
   Allocation& a = d.device.memory.allocate(integer(info[1], "bytes"), name, d.device.options.checked());
+  if (info.Length() > 3 && info[3].IsNumber()) a.elementBytes = std::max(1u, small(info[3], "elementBytes"));
   return Napi::BigInt::New(info.Env(), a.base);
 }
 
@@ -109,6 +151,18 @@ Napi::Value read(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value copy(const Napi::CallbackInfo& info) {
+  auto& d = handle<DeviceHandle>(info[0], "device");
+  d.device.memory.copy(integer(info[1], "to"), integer(info[2], "from"), integer(info[3], "bytes"));
+  return info.Env().Undefined();
+}
+
+Napi::Value firstUninitialised(const Napi::CallbackInfo& info) {
+  auto& d = handle<DeviceHandle>(info[0], "device");
+  const uint64_t bytes = integer(info[2], "bytes"), at = d.device.memory.firstUninitialised(integer(info[1], "address"), bytes);
+  return Napi::Number::New(info.Env(), at == bytes ? -1 : static_cast<double>(at));
+}
+
 Napi::Value markInitialised(const Napi::CallbackInfo& info) {
   GlobalMemory& m = handle<DeviceHandle>(info[0], "device").device.memory;
   uint64_t address = integer(info[1], "address"), n = integer(info[2], "bytes");
@@ -118,17 +172,31 @@ Napi::Value markInitialised(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// The allocation is an output: stores of uninitialised data to it are remembered.
+Napi::Value markOutput(const Napi::CallbackInfo& info) {
+  GlobalMemory& m = handle<DeviceHandle>(info[0], "device").device.memory;
+  uint64_t address = integer(info[1], "address");
+  m.host(address, 0, "markOutput");
+  if (Allocation* a = m.nearest(address); a && !a->output) a->output = std::make_unique<PoisonedStores>();
+  return info.Env().Undefined();
+}
+
+// What the allocation that starts at the address lacks as an output: see memory.h.
+Napi::Value outputReportsOf(const Napi::CallbackInfo& info) {
+  auto& d = handle<DeviceHandle>(info[0], "device");
+  Allocation* a = d.device.memory.nearest(integer(info[1], "address"));
+  std::vector<Report> found;
+  if (a)
+    for (Report& r : outputReports(*a))
+      if (d.device.options.checks_(r.code.substr(4))) found.push_back(std::move(r));
+  return reportsOf(info.Env(), found);
+}
+
 Napi::Value loadProgram(const Napi::CallbackInfo& info) {
   auto& d = handle<DeviceHandle>(info[0], "device");
   std::shared_ptr<Program> p = Program::load(bytesOf(info[1], "program"));
   d.programs.push_back(p);
   return makeHandle<ProgramHandle>(info.Env(), ProgramHandle{p});
-}
-
-Napi::Array triple(Napi::Env env, const uint32_t* v) {
-  auto a = Napi::Array::New(env, 3);
-  for (uint32_t k = 0; k < 3; ++k) a.Set(k, Napi::Number::New(env, v[k]));
-  return a;
 }
 
 Napi::Value describeProgram(const Napi::CallbackInfo& info) {
@@ -197,57 +265,12 @@ void threeOf(const Napi::Object& o, const char* name, uint32_t (&to)[3]) {
   });
 }
 
-Napi::Object siteOf(Napi::Env env, const Site& s) {
-  auto o = Napi::Object::New(env);
-  o.Set("kernel", s.kernel);
-  o.Set("device", Napi::Number::New(env, s.device));
-  o.Set("block", triple(env, s.block));
-  o.Set("warp", Napi::Number::New(env, s.warp));
-  o.Set("lane", Napi::Number::New(env, s.lane));
-  o.Set("ptxLine", Napi::Number::New(env, s.ptxLine));
-  o.Set("ptxColumn", Napi::Number::New(env, s.ptxColumn));
-  o.Set("locFile", s.locFile);
-  o.Set("locLine", Napi::Number::New(env, s.locLine));
-  o.Set("locColumn", Napi::Number::New(env, s.locColumn));
-  o.Set("what", s.what);
-  return o;
-}
-
 }  // namespace
 
 Napi::Object dsvc::addon::result(Napi::Env env, const Machine& m) {
   auto out = Napi::Object::New(env);
-  auto reports = Napi::Array::New(env, m.reports.size());
-  for (uint32_t k = 0; k < m.reports.size(); ++k) {
-    const Report& r = m.reports[k];
-    Napi::Object o = siteOf(env, r.site);
-    o.Set("code", r.code);
-    o.Set("severity", r.severity == Severity::error ? "error" : r.severity == Severity::warning ? "warning" : "note");
-    o.Set("message", r.message);
-    o.Set("fix", r.fix);
-    o.Set("count", Napi::Number::New(env, static_cast<double>(r.count)));
-    auto others = Napi::Array::New(env, r.others.size());
-    for (uint32_t j = 0; j < r.others.size(); ++j) others.Set(j, siteOf(env, r.others[j]));
-    o.Set("others", others);
-    reports.Set(k, o);
-  }
-  out.Set("reports", reports);
-  const Statistics& s = m.statistics;
-  auto st = Napi::Object::New(env);
-  auto number = [&](const char* name, double v) { st.Set(name, Napi::Number::New(env, v)); };
-  number("warpInstructions", static_cast<double>(s.warpInstructions));
-  number("laneInstructions", static_cast<double>(s.laneInstructions));
-  number("ctas", static_cast<double>(s.ctas));
-  number("turns", static_cast<double>(s.turns));
-  number("asyncEvents", static_cast<double>(s.asyncEvents));
-  number("seconds", s.seconds);
-  if (!s.byMnemonic.empty()) {
-    auto by = Napi::Object::New(env);
-    for (size_t k = 0; k < s.byMnemonic.size(); ++k)
-      if (s.byMnemonic[k]) by.Set(nameOf(static_cast<Mnemonic>(k)), Napi::Number::New(env, static_cast<double>(s.byMnemonic[k])));
-    st.Set("byMnemonic", by);
-  }
-  out.Set("statistics", st);
+  out.Set("reports", reportsOf(env, m.reports));
+  out.Set("statistics", statisticsObject(env, m.statistics));
   return out;
 }
 
@@ -338,7 +361,11 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("free", guarded<freeMemory>);
   add("write", guarded<write>);
   add("read", guarded<read>);
+  add("copy", guarded<copy>);
+  add("firstUninitialised", guarded<firstUninitialised>);
   add("markInitialised", guarded<markInitialised>);
+  add("markOutput", guarded<markOutput>);
+  add("outputReports", guarded<outputReportsOf>);
   add("loadProgram", guarded<loadProgram>);
   add("describeProgram", guarded<describeProgram>);
   add("variableAddress", guarded<variableAddress>);

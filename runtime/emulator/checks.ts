@@ -4,7 +4,7 @@ export interface CheckInfo {
   /** Stable, `emu/what-is-wrong`. */
   readonly code: string;
   /** `refused`: found before anything ran. */
-  readonly severity: 'error' | 'warning' | 'refused';
+  readonly severity: 'error' | 'warning' | 'note' | 'refused';
   /** Always on: memory safety and progress. The others are what `--check` chooses. */
   readonly always: boolean;
   /** The chip would have ended the kernel here, or the kernel did not end: what memory holds then is no result. */
@@ -20,6 +20,8 @@ const stops: Kind = { severity: 'error', always: true, fatal: true };
 const goesOn: Kind = { severity: 'error', always: true, fatal: false };
 const warns: Kind = { severity: 'warning', always: true, fatal: false };
 const chosen: Kind = { severity: 'error', always: false, fatal: false };
+/** Told with --stats. */
+const notes: Kind = { severity: 'note', always: false, fatal: false };
 const refused: Kind = { severity: 'refused', always: true, fatal: true };
 
 const table: readonly (readonly [code: string, kind: Kind, doc: string])[] = [
@@ -105,6 +107,29 @@ const table: readonly (readonly [code: string, kind: Kind, doc: string])[] = [
   ['wgmma-descriptor-differs', stops, 'descriptors or scales that differ within a warpgroup'],
   ['wgmma-missing-fence', chosen, 'registers were touched without wgmma.fence before the wgmma'],
   ['wgmma-register-in-flight', chosen, 'registers of a wgmma were used before its wait'],
+  // Uninitialised data
+  ['uninitialised-address', chosen, 'an address computed from data that was never written'],
+  [
+    'uninitialised-predicate',
+    chosen,
+    'a branch, or an instruction with an effect, that data decides which was never written',
+  ],
+  [
+    'uninitialised-operand',
+    chosen,
+    'a size, count, coordinate, state or descriptor computed from data that was never written',
+  ],
+  ['uninitialised-output', chosen, 'data that was never written, or computed from such, in an output'],
+  ['output-not-written', { ...chosen, severity: 'warning' }, 'bytes of an output that no launch wrote'],
+  // Performance, with --stats
+  ['bank-conflicts', notes, 'lanes that access different words of one bank of shared memory at once'],
+  [
+    'uncoalesced',
+    notes,
+    'accesses to global memory that touch at least twice the sectors that their bytes fill',
+  ],
+  ['idle-lanes', notes, 'fewer than half of the lanes are active on average'],
+  ['short-pipeline', notes, 'most waits for copied data come before the data'],
   // Before anything runs
   ['no-such-kernel', refused, 'the program has no kernel of that name'],
   ['no-such-variable', refused, 'the program has no .global or .const variable of that name'],

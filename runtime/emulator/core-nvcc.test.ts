@@ -13,7 +13,7 @@ describe.each(levels)('kernels from nvcc, %s', (level) => {
   test('reduction', { timeout: 60_000 }, () => {
     const n = 10_000;
     const x = floats(n, (i) => (i % 17) - 5);
-    const bench = new Bench({ seed: 3 });
+    const bench = new Bench({ seed: 3, checks: ['all'] });
     const [from, out] = [bench.buffer(bytes(x)), bench.buffer(4)];
     run(bench, 'reduce', [from, out, n], { grid: [7, 1, 1], block: [256, 1, 1] });
     // Small integers: every order gives the same sum.
@@ -23,7 +23,7 @@ describe.each(levels)('kernels from nvcc, %s', (level) => {
   test('transpose', () => {
     const [rows, columns] = [70, 45];
     const x = Uint32Array.from({ length: rows * columns }, (_, i) => i * 2654435761);
-    const bench = new Bench({ seed: 1 });
+    const bench = new Bench({ seed: 1, checks: ['all'] });
     const [from, out] = [bench.buffer(bytes(x)), bench.buffer(x.byteLength)];
     run(bench, 'transpose', [from, out, rows, columns], { grid: [2, 3, 1], block: [32, 8, 1] });
     expect(bench.words(out, x.length)).toEqual(
@@ -33,7 +33,7 @@ describe.each(levels)('kernels from nvcc, %s', (level) => {
 
   test('histogram', () => {
     const x = Uint8Array.from({ length: 20_000 }, (_, i) => (i * i + (i >> 3)) & 255);
-    const bench = new Bench({ seed: 2 });
+    const bench = new Bench({ seed: 2, checks: ['all'] });
     const [from, out] = [bench.buffer(x), bench.buffer(1024)];
     run(bench, 'histogram', [from, out, x.length], { grid: [5, 1, 1], block: [192, 1, 1] });
     const want = new Array<number>(256).fill(0);
@@ -44,7 +44,7 @@ describe.each(levels)('kernels from nvcc, %s', (level) => {
   test('softmax', () => {
     const [rows, columns] = [9, 200];
     const x = floats(rows * columns, (i) => Math.sin(i * 1.7) * 20);
-    const bench = new Bench();
+    const bench = new Bench({ checks: ['all'] });
     const [from, out] = [bench.buffer(bytes(x)), bench.buffer(x.byteLength)];
     run(bench, 'softmax', [from, out, columns], {
       grid: [rows, 1, 1],
@@ -62,7 +62,7 @@ describe.each(levels)('kernels from nvcc, %s', (level) => {
   });
 
   test('recursion, function pointers, indexed local arrays', () => {
-    const bench = new Bench({ seed: 6 });
+    const bench = new Bench({ seed: 6, checks: ['all'] });
     const out = bench.buffer(4 * 96);
     run(bench, 'calls', [out], { grid: [3, 1, 1], block: [32, 1, 1] });
     const collatz = (v: number): number => (v === 1 ? 0 : 1 + collatz(v % 2 ? 3 * v + 1 : v / 2));
@@ -77,7 +77,7 @@ describe.each(levels)('kernels from nvcc, %s', (level) => {
 
   test('doubles and 64-bit division', () => {
     const x = Float64Array.from({ length: 64 }, (_, i) => (i - 31) * 0.37);
-    const bench = new Bench();
+    const bench = new Bench({ checks: ['all'] });
     const [from, out, z] = [bench.buffer(bytes(x)), bench.buffer(512), bench.buffer(512)];
     run(bench, 'doubles', [from, out, z], { block: [64, 1, 1] });
     const y = new Float64Array(bench.read(out, 512).buffer);

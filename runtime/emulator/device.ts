@@ -65,6 +65,53 @@ export interface Report extends Site {
   readonly others: readonly Site[];
 }
 
+export interface ByteCounts {
+  readonly read: number;
+  readonly written: number;
+}
+
+/** What --stats tells of a launch (docs/EMULATOR.md explains each). */
+export interface Performance {
+  /** Active lanes of an executed instruction, of 32: 0 to 1. */
+  readonly laneUtilisation: number;
+  /** By space, of instructions. */
+  readonly bytes: Readonly<Record<string, ByteCounts>>;
+  /** By space, of asynchronous copies. */
+  readonly copiedBytes: Readonly<Record<string, ByteCounts>>;
+  /** By what was waited at. Turns: of warps of the device, while one was blocked. */
+  readonly waits: Readonly<
+    Record<string, { readonly count: number; readonly blocked: number; readonly turns: number }>
+  >;
+  /** Waits for data that copies bring; null when there were none. Lead in phases. */
+  readonly ring: {
+    readonly waits: number;
+    readonly waited: number;
+    readonly averageLead: number;
+    readonly leastLead: number;
+  } | null;
+  /** By the types of D, A and B. */
+  readonly tensorCore: Readonly<Record<string, { readonly instructions: number; readonly flop: number }>>;
+  /** Instructions that access shared or global memory. */
+  readonly instructions: readonly {
+    readonly function: string;
+    readonly line: number;
+    readonly column: number;
+    readonly text: string;
+    readonly shared?: {
+      readonly phases: number;
+      readonly passes: number;
+      readonly averageConflicts: number;
+      readonly worstConflicts: number;
+    };
+    readonly global?: {
+      readonly requests: number;
+      readonly sectors: number;
+      readonly idealSectors: number;
+      readonly sectorsPerRequest: number;
+    };
+  }[];
+}
+
 export interface Statistics {
   readonly warpInstructions: number;
   readonly laneInstructions: number;
@@ -73,6 +120,10 @@ export interface Statistics {
   readonly asyncEvents: number;
   /** Of the host; everything else replays exactly. */
   readonly seconds: number;
+  /** Warp instructions by opcode, with `statistics`. */
+  readonly byMnemonic?: Readonly<Record<string, number>>;
+  /** With `statistics`, of a launch that ran to its end. */
+  readonly performance?: Performance;
   readonly [more: string]: unknown;
 }
 
@@ -119,12 +170,20 @@ export interface Core {
   setPeerAccess(from: DeviceHandle, to: DeviceHandle, enabled: boolean): void;
   /** The number that reports name the device by. */
   deviceOrdinal(device: DeviceHandle): number;
-  /** Address of new memory: zeros, but uninitialised to the checks. */
-  allocate(device: DeviceHandle, bytes: number | bigint, name: string): bigint;
+  /** Address of new memory: zeros, but uninitialised to the checks. Messages count in elements of `elementBytes`. */
+  allocate(device: DeviceHandle, bytes: number | bigint, name: string, elementBytes?: number): bigint;
   free(device: DeviceHandle, address: bigint): void;
   write(device: DeviceHandle, address: bigint, bytes: Uint8Array): void;
   read(device: DeviceHandle, address: bigint, bytes: number | bigint): Uint8Array;
+  /** Copies bytes on the device, with what is known of them. */
+  copy(device: DeviceHandle, to: bigint, from: bigint, bytes: number | bigint): void;
+  /** Offset of the first byte that holds no initialised data; -1 when all do, or when nobody looks. */
+  firstUninitialised(device: DeviceHandle, address: bigint, bytes: number | bigint): number;
   markInitialised(device: DeviceHandle, address: bigint, bytes: number | bigint, initialised: boolean): void;
+  /** The allocation is an output: stores of uninitialised data to it are remembered for outputReports. */
+  markOutput(device: DeviceHandle, address: bigint): void;
+  /** What an output lacks after the launches: uninitialised data that instructions stored, bytes that none wrote. */
+  outputReports(device: DeviceHandle, address: bigint): readonly Report[];
   loadProgram(device: DeviceHandle, program: Uint8Array): ProgramHandle;
   describeProgram(program: ProgramHandle): { readonly kernels: readonly KernelInfo[] };
   launch(

@@ -22,6 +22,8 @@ const maxThreads = 1024;
 const maxCluster = 16;
 /** Shared memory of a CTA, static and dynamic together. */
 export const maxSharedBytes = 227 * 1024;
+/** Of that, what a kernel may declare itself; the rest is dynamic. */
+const maxStaticShared = 48 * 1024;
 
 const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
 
@@ -118,12 +120,12 @@ export function checkKernelLimits(
       `is ${show(cluster)}, but ${name} declares .reqnctapercluster ${show(declared(reqnctapercluster))}`,
       `write ${show(declared(reqnctapercluster))}, or leave "cluster" out`,
     );
-  if (staticShared > maxSharedBytes)
+  if (staticShared > maxStaticShared)
     problems.add(
       'kernel-limit',
       places.dynamicSharedBytes,
-      `cannot help: ${name} declares ${staticShared} bytes of shared memory; a block has at most ${maxSharedBytes}`,
-      'use less shared memory in the kernel',
+      `cannot help: ${name} declares ${staticShared} bytes of static shared memory; ${maxStaticShared} (48 KiB) are allowed`,
+      'declare it .extern .shared and give its size as "dynamicSharedBytes", or use less',
     );
   else if (staticShared + dynamicSharedBytes > maxSharedBytes)
     problems.add(

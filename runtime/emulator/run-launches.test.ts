@@ -48,6 +48,7 @@ class Simple {
   readonly kernels: readonly KernelInfo[];
   readonly reports: readonly (readonly Report[])[];
   refusal: CoreError | undefined;
+  readonly lacking = new Map<bigint, readonly Report[]>();
   #next = 0x1000n;
 
   constructor(kernels: readonly KernelInfo[], reports: readonly (readonly Report[])[] = []) {
@@ -74,6 +75,10 @@ class Simple {
   }
   read(_: unknown, at: bigint, bytes: number): Uint8Array {
     return this.memory.get(at)!.slice(0, bytes);
+  }
+  markOutput(): void {}
+  outputReports(_: unknown, at: bigint): readonly Report[] {
+    return this.lacking.get(at) ?? [];
   }
   launch(_: unknown, __: unknown, request: LaunchRequest): unknown {
     if (this.refusal) throw this.refusal;
@@ -149,6 +154,16 @@ describe('outputs', () => {
   );
 });
 
+test('what outputs lack is told after the last launch', () => {
+  const core = new Simple([kernel('add')], [[report('emu/wgmma-missing-fence')]]);
+  for (const at of [0x1000n, 0x2000n]) core.lacking.set(at, [report(`emu/of-${at}`)]);
+  const { launches } = run(core, { ...base, outputs: ['x'], launches: [launch('add', 1), launch('add', 2)] });
+  expect(launches.map((l) => l.reports.map((r) => r.code))).toEqual([
+    ['emu/wgmma-missing-fence'],
+    ['emu/of-4096'],
+  ]);
+});
+
 describe('what does not fit the kernel', () => {
   const cases: [string, KernelInfo, object][] = [
     ['another name', kernel('sub'), launch('add', 1)],
@@ -161,6 +176,7 @@ describe('what does not fit the kernel', () => {
       kernel('add', { reqnctapercluster: [4, 1, 1] }),
       launch('add', 1, { grid: [4, 1, 1], cluster: [2, 1, 1] }),
     ],
+    ['static shared memory', kernel('add', { staticShared: 49_153 }), launch('add', 1)],
     [
       'shared memory',
       kernel('add', { staticShared: 40_000 }),

@@ -1,5 +1,5 @@
 // Runs the launches of a launch file on one emulated device, in order, over the same buffers.
-import type { TensorToWrite } from '../safetensors.ts';
+import { elementBytes, type TensorToWrite } from '../safetensors.ts';
 import { prepareBuffers, type Buffer } from './buffers.ts';
 import { isFatal } from './checks.ts';
 import {
@@ -53,6 +53,7 @@ export function runLaunches(
   const buffers = prepareBuffers(file.buffers, folder, problems);
   problems.throwIfAny();
   const ranges = new Map([...buffers.values()].map((b) => [b.name, place(core, device, b)]));
+  for (const { name } of file.outputs) core.markOutput(device, ranges.get(name)!.address);
   const blocks = file.launches.map((launch) =>
     buildParameters(
       launch.parameters,
@@ -72,6 +73,12 @@ export function runLaunches(
     const { reports, statistics } = refusedAt(launch, problems, () => core.launch(device, loaded, request));
     launches.push({ kernel, reports, statistics });
     if (reports.some((r) => r.severity === 'error' && isFatal(r.code))) return { launches, outputs: null };
+  }
+  const last = launches.at(-1);
+  if (last) {
+    // What outputs lack shows when all launches are over: a later one may write what an earlier one left.
+    const lacking = file.outputs.flatMap(({ name }) => core.outputReports(device, ranges.get(name)!.address));
+    launches[launches.length - 1] = { ...last, reports: [...last.reports, ...lacking] };
   }
   const outputs = file.outputs.map(({ name }): TensorToWrite => {
     const { dtype, shape, bytes } = buffers.get(name)!;
@@ -119,7 +126,7 @@ function refusedAt<T>(launch: LaunchSpec, problems: Problems, run: () => T): T {
 }
 
 function place(core: Core, device: DeviceHandle, buffer: Buffer): DeviceRange {
-  const address = core.allocate(device, buffer.bytes, buffer.name);
+  const address = core.allocate(device, buffer.bytes, buffer.name, elementBytes[buffer.dtype]);
   let at = address;
   for (const piece of buffer.pieces()) {
     core.write(device, at, piece);

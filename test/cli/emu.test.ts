@@ -229,6 +229,52 @@ describe.skipIf(!core)('kernels', () => {
     expect(JSON.parse(a[1])).toMatchObject({ seed: 5, launches: [{ kernel: 'vector_add', ctas: 4 }] });
   });
 
+  test('uninitialised data in an output: the store, where it came from, and the outputs all the same', async () => {
+    const { x, z } = launch.buffers as Record<string, object>;
+    const buffers = { x, y: { dtype: 'F32', shape: [1000] }, z };
+    const { code, stderr, files, done } = await emulate(withLaunch({ buffers }));
+    done();
+    expect([code, files]).toEqual([1, ['k.ptx', 'launch.json', 'out.safetensors']]);
+    expect(stderr.replace(/in \d+\.\d\d s/, 'in T s')).toMatchSnapshot();
+    const unchecked = await emulate(withLaunch({ buffers }), '--check', 'none');
+    unchecked.done();
+    expect([unchecked.code, unchecked.stderr]).toEqual([0, expect.not.stringContaining('uninitialised')]);
+  });
+
+  test('elements of an output that nobody wrote are a warning', async () => {
+    const fewer = { grid: [3, 1, 1] };
+    const { code, stderr, done } = await emulate(withLaunch(fewer));
+    done();
+    expect(code).toBe(0);
+    expect(stderr).toMatch(
+      /^warning\[emu\/output-not-written\]: 232 of the 1000 elements of z, an output, were never written: the first is z\[768\]\n/,
+    );
+  });
+
+  test('statistics: a versioned object, and notes for what stands out', async () => {
+    const { code, stderr, text, done } = await emulate(withLaunch({}), '--stats', 'stats.json');
+    const stats = JSON.parse(text('stats.json')) as { version: number; launches: { performance: object }[] };
+    done();
+    expect([code, stderr]).toEqual([0, expect.not.stringContaining('note[')]);
+    expect(stats.version).toBe(1);
+    expect(stats.launches[0].performance).toMatchSnapshot();
+    // Every eighth element: a warp's 32 words lie in 32 sectors.
+    const strided = ptx.replace('mul.wide.u32 %at, %i, 4;', 'mul.wide.u32 %at, %i, 32;');
+    expect(strided).not.toBe(ptx);
+    const files = {
+      ...withLaunch({ parameters: [{ buffer: 'x' }, { buffer: 'y' }, { buffer: 'z' }, { u32: 120 }] }),
+    };
+    const wide = await emulate({ ...files, 'k.ptx': strided }, '--stats', 'stats.json');
+    wide.done();
+    expect(wide.code).toBe(0);
+    expect(wide.stderr).toMatch(
+      /^note\[emu\/uncoalesced\]: ld\.global\.f32: 30\.0 sectors of 32 bytes a request/m,
+    );
+    const plain = await emulate({ ...files, 'k.ptx': strided });
+    plain.done();
+    expect(plain.stderr).not.toContain('note[');
+  });
+
   test('a tensor map: a box past the edge of a matrix, and a struct of parameters', async () => {
     const map = { buffer: 'x', dtype: 'F32', dims: [16, 12], strides: [64], box: [8, 8] };
     const file = {

@@ -130,13 +130,14 @@ async function writeResults({ terminal }: Session, result: RunResult, options: E
 
 const statisticsOf = ({ launches }: RunResult): readonly LaunchStatistics[] =>
   launches.map(({ kernel, statistics }) => ({ kernel, statistics }));
-
 function listChecks(): string {
   const width = Math.max(...checks.map((c) => c.code.length));
   return checks
     .map(({ code, severity, always, doc }) => {
-      const when = severity === 'refused' ? 'refused' : always ? 'always ' : 'chosen ';
-      return `${code.padEnd(width)}  ${severity === 'warning' ? 'warning' : 'error  '}  ${when}  ${doc}\n`;
+      const when =
+        severity === 'refused' ? 'refused' : severity === 'note' ? '--stats' : always ? 'always ' : 'chosen ';
+      const level = (severity === 'refused' ? 'error' : severity).padEnd(7);
+      return `${code.padEnd(width)}  ${level}  ${when}  ${doc}\n`;
     })
     .join('');
 }

@@ -56,6 +56,8 @@ class Device {
   virtual Status free(Address address) = 0;
   virtual Status write(Address to, std::span<const uint8_t> bytes) = 0;
   virtual Status read(Address from, std::span<uint8_t> bytes) = 0;
+  // Fails where bytes hold what nobody wrote, on devices that know.
+  virtual Status expectInitialised(Address, uint64_t /*bytes*/) { return Status::ok(); }
   virtual Status fill(Address to, uint8_t value, uint64_t bytes, Stream stream = kDefaultStream) = 0;
   virtual Status copy(Address to, Address from, uint64_t bytes, Stream stream = kDefaultStream) = 0;
   // The bytes no longer mean anything: who checks for uninitialised data may take them as such.

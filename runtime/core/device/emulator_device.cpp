@@ -69,6 +69,17 @@ Status EmulatorDevice::read(Address from, std::span<uint8_t> bytes) {
   });
 }
 
+Status EmulatorDevice::expectInitialised(Address at, uint64_t bytes) {
+  return guarded([&] {
+    const uint64_t first = device_->memory.firstUninitialised(at, bytes);
+    if (first >= bytes) return Status::ok();
+    return Status::error("emu/uninitialised-output",
+                         emulator::format("byte %llu of %llu holds data that no kernel initialised", static_cast<unsigned long long>(first),
+                                          static_cast<unsigned long long>(bytes)),
+                         "run with --compare ref to find the kernel");
+  });
+}
+
 Status EmulatorDevice::fill(Address to, uint8_t value, uint64_t bytes, Stream stream) {
   DSVC_TRY(known(stream));
   if (bytes == 0) return Status::ok();
@@ -84,10 +95,7 @@ Status EmulatorDevice::copy(Address to, Address from, uint64_t bytes, Stream str
   DSVC_TRY(known(stream));
   if (bytes == 0 || to == from) return Status::ok();
   return guarded([&] {
-    uint8_t* target = device_->memory.host(to, bytes, "a copy's write");
-    std::memmove(target, device_->memory.host(from, bytes, "a copy's read"), bytes);
-    emulator::Allocation* a = device_->memory.nearest(to);
-    a->markInitialised(to - a->base, bytes, true);
+    device_->memory.copy(to, from, bytes);
     return Status::ok();
   });
 }

@@ -25,6 +25,7 @@ class EmulatorDevice final : public Device {
   Status free(Address address) override;
   Status write(Address to, std::span<const uint8_t> bytes) override;
   Status read(Address from, std::span<uint8_t> bytes) override;
+  Status expectInitialised(Address at, uint64_t bytes) override;
   Status fill(Address to, uint8_t value, uint64_t bytes, Stream stream) override;
   Status copy(Address to, Address from, uint64_t bytes, Stream stream) override;
   Status discard(Address at, uint64_t bytes) override;

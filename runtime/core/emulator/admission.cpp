@@ -115,11 +115,20 @@ Grid& Machine::submit(Device& device, Program& program, LaunchRequest request) {
   }
   uint64_t parameterBytes = 0;
   for (const Parameter& p : kernel->params) parameterBytes = std::max(parameterBytes, p.offset + p.size);
+  // CUDA 12.1 raised the limit together with PTX 8.1.
+  const bool isLate = program.ptxMajor > 8 || (program.ptxMajor == 8 && program.ptxMinor >= 1);
+  const uint64_t mostParameters = isLate ? 32764 : 4096;
+  if (parameterBytes > mostParameters)
+    contract(format("%s: %" PRIu64 " bytes of parameters; PTX %u.%u allows %" PRIu64, name, parameterBytes, program.ptxMajor, program.ptxMinor,
+                    mostParameters));
   if (request.parameters.size() != parameterBytes)
     contract(format("%s: %zu bytes of parameters; the kernel has %" PRIu64, name, request.parameters.size(), parameterBytes));
 
   auto grid = std::make_unique<Grid>();
   grid->layout = program.sharedOf(*kernel);
+  if (grid->layout.staticBytes > shared::kWithoutOptIn)
+    contract(format("%s: %" PRIu64 " bytes of static shared memory; only dynamic shared memory (.extern .shared) goes beyond %u", name,
+                    grid->layout.staticBytes, shared::kWithoutOptIn));
   uint64_t sharedBytes = grid->layout.dynamicOffset + request.dynamicSharedBytes;
   if (request.dynamicSharedBytes == 0) sharedBytes = shared::kReserved + grid->layout.staticBytes;
   if (sharedBytes - shared::kReserved > shared::kMaximum)

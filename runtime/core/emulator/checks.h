@@ -53,6 +53,8 @@ class Checks {
   virtual ~Checks() = default;
 
   // --- instructions ---------------------------------------------------------------------------------------------
+  // Before a guarded instruction, with the lanes of its path, whether or not the guard holds for any. Again when retried.
+  virtual void onGuard(Warp&, const Insn&, Mask) {}
   // Before each instruction, with the lanes whose guard holds. Runs again when a blocked instruction is tried again.
   virtual void onInsn(Warp&, const Insn&, Mask) {}
   // After it, unless it was blocked or moved the path elsewhere.

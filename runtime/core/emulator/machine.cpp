@@ -294,6 +294,8 @@ void Machine::run() {
 // Gives back what an ended or stopped launch still holds.
 void Machine::end() {
   for (auto& g : grids_) {
+    // Nobody followed what this launch left uninitialised.
+    if (!poison) g->device->memory.assumeInitialised();
     for (auto& cta : g->resident) {
       cta->finished = true;
       cta->liveThreads = 0;

@@ -67,8 +67,8 @@ class Device {
 
 struct Statistics {
   uint64_t warpInstructions = 0, laneInstructions = 0, ctas = 0, turns = 0, asyncEvents = 0;
-  uint64_t bytesRead[7] = {}, bytesWritten[7] = {};       // by Space, with statistics on
   std::vector<uint64_t> byMnemonic, lanesByMnemonic;  // with statistics on
+  std::shared_ptr<struct Performance> performance;    // with statistics on, of a launch that ran to its end
   double seconds = 0;
 };
 
@@ -166,6 +166,7 @@ class Machine {
   AsyncEngine engine;
   BlockPool blocks;  // before the grids, which give back to it
   std::unique_ptr<Checks> checks;  // null: none
+  class Poison* poison = nullptr;  // the one of `checks` that follows uninitialised data (checks/poison.h); null: off
   std::vector<Report> reports;
   Statistics statistics;
 

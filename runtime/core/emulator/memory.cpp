@@ -9,20 +9,80 @@
 namespace dsvc::emulator {
 
 void Allocation::markInitialised(uint64_t offset, uint64_t count, bool value) {
-  if (initialised.empty()) return;
-  while (count > 0) {
-    if ((offset & 63) == 0 && count >= 64) {
-      initialised[offset >> 6] = value ? ~0ull : 0;
-      offset += 64;
-      count -= 64;
-      continue;
-    }
-    uint64_t bit = 1ull << (offset & 63);
-    if (value) initialised[offset >> 6] |= bit;
-    else initialised[offset >> 6] &= ~bit;
-    ++offset;
-    --count;
+  if (!tracked || count == 0) return;
+  if (initialised.empty()) {
+    if (value) return;
+    initialised.assign((size + 63) / 64, ~0ull);
   }
+  setAll(initialised, offset, count, value);
+  // A buffer that is filled from its start to its end needs no map any more.
+  if (value && offset + count == size && holdsAll(initialised, 0, size)) initialised = {};
+}
+
+void PoisonedStores::add(const Site& site, const std::string& origin, uint64_t offset, uint64_t count) {
+  constexpr size_t kMostSources = 1000;
+  uint32_t index = 0;
+  while (index < sources.size() && (sources[index].site.ptxLine != site.ptxLine || sources[index].site.kernel != site.kernel)) ++index;
+  if (index == sources.size()) {
+    if (index == kMostSources) --index;
+    else sources.push_back({site, origin});
+  }
+  for (uint64_t end = offset + count; offset < end; ++offset) {
+    Sector& s = sectors[offset / 32];
+    s.bytes |= 1u << offset % 32;
+    s.source = index;
+  }
+}
+
+std::vector<Report> outputReports(const Allocation& a) {
+  std::vector<Report> found;
+  if (a.initialised.empty()) return found;
+  auto missing = [&](uint64_t at) { return !(a.initialised[at >> 6] >> (at & 63) & 1); };
+  auto element = [&](uint64_t at) {
+    return a.elementBytes > 1 ? format("%s[%" PRIu64 "]", a.name.c_str(), at / a.elementBytes) : format("byte %" PRIu64 " of %s", at, a.name.c_str());
+  };
+  struct Count {
+    uint64_t first = ~0ull, bytes = 0;
+  };
+  Count unwritten;
+  std::vector<Count> poisoned(a.output ? a.output->sources.size() : 0);
+  for (uint64_t word = 0; word * 64 < a.size; ++word) {
+    if (a.initialised[word] == ~0ull) continue;
+    for (uint64_t at = word * 64; at < a.size && at < word * 64 + 64; ++at) {
+      if (!missing(at)) continue;
+      Count* c = &unwritten;
+      if (a.output)
+        if (auto it = a.output->sectors.find(at / 32); it != a.output->sectors.end() && it->second.bytes >> at % 32 & 1)
+          c = &poisoned[it->second.source];
+      c->first = std::min(c->first, at);
+      ++c->bytes;
+    }
+  }
+  for (size_t k = 0; k < poisoned.size(); ++k) {
+    if (poisoned[k].bytes == 0) continue;
+    const auto& source = a.output->sources[k];
+    Report r;
+    r.code = "emu/uninitialised-output";
+    r.site = source.site;
+    r.message = format("%s stored uninitialised data to %s, an output (%" PRIu64 " bytes of it in all)%s%s", source.site.what.c_str(),
+                       element(poisoned[k].first).c_str(), poisoned[k].bytes, source.origin.empty() ? "" : ": it comes from ", source.origin.c_str());
+    r.fix = "initialise what the value is computed from, or do not store it";
+    found.push_back(std::move(r));
+  }
+  if (unwritten.bytes) {
+    Report r;
+    r.code = "emu/output-not-written";
+    r.severity = Severity::warning;
+    const uint64_t unit = a.elementBytes;
+    r.message = unit > 1 && unwritten.bytes % unit == 0
+                    ? format("%" PRIu64 " of the %" PRIu64 " elements of %s, an output, were never written: the first is %s", unwritten.bytes / unit,
+                             a.size / unit, a.name.c_str(), element(unwritten.first).c_str())
+                    : format("%" PRIu64 " of the %" PRIu64 " bytes of %s, an output, were never written: the first is byte %" PRIu64, unwritten.bytes,
+                             a.size, a.name.c_str(), unwritten.first);
+    r.fix = "launch enough threads to write all of it, or give the buffer a fill";
+    found.push_back(std::move(r));
+  }
+  return found;
 }
 
 GlobalMemory::~GlobalMemory() {
@@ -41,6 +101,7 @@ Allocation& GlobalMemory::allocate(uint64_t bytes, std::string name, bool track)
   a->base = next_;
   a->size = bytes;
   a->name = std::move(name);
+  a->tracked = track;
   if (track) a->initialised.assign((bytes + 63) / 64, 0);
   next_ += rounded + kGap;
   return *(allocations_[a->base] = std::move(a));
@@ -54,6 +115,7 @@ void GlobalMemory::free(uint64_t base) {
   it->second->bytes = nullptr;
   it->second->initialised.clear();
   it->second->initialised.shrink_to_fit();
+  it->second->output = nullptr;
 }
 
 Allocation& GlobalMemory::adopt(uint8_t* bytes, uint64_t size, std::string name) {
@@ -106,6 +168,35 @@ Allocation* GlobalMemory::find(uint64_t address) {
     if (p && address - p->base < p->size) return p;
   }
   return nullptr;
+}
+
+void GlobalMemory::assumeInitialised() {
+  for (auto& [base, a] : allocations_) a->initialised = {};
+}
+
+void GlobalMemory::copy(uint64_t to, uint64_t from, uint64_t bytes) {
+  const uint8_t* source = host(from, bytes, "a copy");
+  uint8_t* target = host(to, bytes, "a copy");
+  if (bytes == 0) return;
+  std::memmove(target, source, bytes);
+  Allocation& a = *nearest(from);
+  Allocation& b = *nearest(to);
+  if (a.isInitialised(from - a.base, bytes)) return b.markInitialised(to - b.base, bytes, true);
+  ByteSet known((bytes + 63) / 64, ~0ull);  // a copy of it: the two may overlap
+  for (uint64_t k = 0; k < bytes; ++k)
+    if (!a.isInitialised(from - a.base + k, 1)) setAll(known, k, 1, false);
+  b.markInitialised(to - b.base, bytes, true);
+  for (uint64_t k = 0; k < bytes; ++k)
+    if (!holdsAll(known, k, 1)) b.markInitialised(to - b.base + k, 1, false);
+}
+
+uint64_t GlobalMemory::firstUninitialised(uint64_t address, uint64_t bytes) {
+  host(address, bytes, "firstUninitialised");
+  const Allocation& a = *nearest(address);
+  if (a.isInitialised(address - a.base, bytes)) return bytes;
+  uint64_t k = 0;
+  while (a.isInitialised(address - a.base + k, 1)) ++k;
+  return k;
 }
 
 uint8_t* GlobalMemory::host(uint64_t address, uint64_t bytes, const char* what) {

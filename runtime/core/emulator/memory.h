@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "insn.h"
+#include "report.h"
 
 namespace dsvc::emulator {
 
@@ -37,20 +38,69 @@ constexpr uint32_t kPerSm = 228 * 1024;
 enum class Space : uint8_t { generic, global, constant, shared, sharedCluster, local, param };
 enum class AccessKind : uint8_t { read, write, atomic };
 
-// Two bits of knowledge per byte are kept by the checks; memory itself only carries the map of what was written.
+// Sets of bytes, one bit each.
+using ByteSet = std::vector<uint64_t>;
+// True when all `count` bytes from `at` on are in the set.
+inline bool holdsAll(const ByteSet& set, uint64_t at, uint64_t count) {
+  while (count > 0) {
+    const uint64_t shift = at & 63, n = count < 64 - shift ? count : 64 - shift;
+    const uint64_t mask = (n == 64 ? ~0ull : (1ull << n) - 1) << shift;
+    if (~set[at >> 6] & mask) return false;
+    at += n;
+    count -= n;
+  }
+  return true;
+}
+inline void setAll(ByteSet& set, uint64_t at, uint64_t count, bool value) {
+  while (count > 0) {
+    const uint64_t shift = at & 63, n = count < 64 - shift ? count : 64 - shift;
+    const uint64_t mask = (n == 64 ? ~0ull : (1ull << n) - 1) << shift;
+    set[at >> 6] = value ? set[at >> 6] | mask : set[at >> 6] & ~mask;
+    at += n;
+    count -= n;
+  }
+}
+
+// Which instructions stored uninitialised data to an output. What a later store mends is no finding: the allocation's
+// own map has the last word.
+struct PoisonedStores {
+  struct Source {
+    Site site;
+    std::string origin;  // where the data came from: "%f3, which was never written"
+  };
+  struct Sector {
+    uint32_t bytes = 0;   // of 32, one bit each
+    uint32_t source = 0;  // index below: who stored last
+  };
+  std::vector<Source> sources;
+  std::map<uint64_t, Sector> sectors;  // by offset / 32
+
+  void add(const Site& site, const std::string& origin, uint64_t offset, uint64_t count);
+};
+
 struct Allocation {
   uint64_t base = 0, size = 0;
   std::string name;
   uint8_t* bytes = nullptr;  // null after free: the address range is never given out again
   bool isConstant = false;   // .const: kernels must not write
   bool isAdopted = false;    // the host's own memory: whoever adopted it frees it
-  std::vector<uint64_t> initialised;  // one bit per byte; empty: all initialised (checks off)
+  bool tracked = false;      // it is known which bytes are initialised (checks on)
+  bool wasPoisoned = false;  // some uninitialised data was stored here: that it was never written is not known any more
+  uint32_t elementBytes = 1;  // for messages
+  ByteSet initialised;        // empty: all initialised, or not tracked
+  std::unique_ptr<PoisonedStores> output;  // of an output
 
   bool holds(uint64_t address, uint64_t count) const {
     return address - base < size && count <= size - (address - base);
   }
   void markInitialised(uint64_t offset, uint64_t count, bool value);
+  bool isInitialised(uint64_t offset, uint64_t count) const {
+    return initialised.empty() || holdsAll(initialised, offset, count);
+  }
 };
+
+// What an output lacks at the end: data that instructions stored uninitialised, and bytes that nobody wrote.
+std::vector<Report> outputReports(const Allocation& a);
 
 class GlobalMemory {
  public:
@@ -72,6 +122,12 @@ class GlobalMemory {
   Allocation& adopt(uint8_t* bytes, uint64_t size, std::string name);
   // Whose memory the address is, for a report of an access that found none: "the nearest allocation is ...".
   std::string whereabouts(uint64_t address);
+  // A launch that followed nothing ran: what is initialised is not known any more, so everything counts as such.
+  void assumeInitialised();
+  // Copies bytes with what is known of them. Refuses what is out of bounds.
+  void copy(uint64_t to, uint64_t from, uint64_t bytes);
+  // Offset of the first byte that is not initialised; `bytes` when all are.
+  uint64_t firstUninitialised(uint64_t address, uint64_t bytes);
   // Host access; refuses what is out of bounds.
   uint8_t* host(uint64_t address, uint64_t bytes, const char* what);
   const uint32_t device;

@@ -97,9 +97,12 @@ struct Code {
   std::vector<std::unique_ptr<Extra>> extras;
   // Per Insn, which slots it reads and writes: for checks that follow values (poison).
   struct Operands {
-    std::vector<Slot> reads, writes;
+    std::vector<Slot> reads, writes, addresses;  // addresses: those of `reads` that an access goes to
+    bool isStep = false;  // not the instruction itself: a conversion of an operand around it
   };
   std::vector<Operands> operands;
+  std::vector<std::pair<uint32_t, uint8_t>> scratches;  // offset in the frame and class of the resolver's own registers
+  mutable std::shared_ptr<struct PoisonRules> poison;   // checks/poison_rules.h
 };
 
 struct Function {

@@ -149,6 +149,7 @@ Slot Resolve::registerSlot(uint8_t cls, uint32_t index) const {
 Slot Resolve::scratch(uint8_t cls) {
   // A block of its own for each, so that nothing overlaps; predicates take a whole one too.
   Slot s = slot::kRegister | code.registerBytes;
+  code.scratches.push_back({code.registerBytes, cls});
   code.registerBytes += cls == 0 ? 128 : kClassBytes[cls];
   if (code.registerBytes > slot::kOffsetMask) unsupported("the function needs too many registers");
   return s;
@@ -251,6 +252,7 @@ Slot Resolve::destinationOf(const Operand& o, Type t) {
     i.immediate = isSigned(t) ? 1 : 0;
   }
   after_.push_back(i);
+  writes_.push_back(i.a);
   return i.a;
 }
 
@@ -262,9 +264,11 @@ Resolve::Address Resolve::addressOf(const Operand& o) {
     case OperandKind::reg:
       if (base.cls == 2) {
         a.base = sourceOf(base, Type::u64);
+        addresses_.push_back(a.base);
       } else if (base.cls == 1) {
         // 32-bit addresses (shared, local): the offset wraps in 64 bits, and negative sums are out of bounds anyway.
         a.base = readSlot(computed(widen, readSlot(registerSlot(1, base.index)), 0, 2, 32));
+        addresses_.push_back(a.base);
       } else {
         unsupported("an address in a register of the wrong width");
       }
@@ -361,9 +365,9 @@ void Resolver::resolve(Program& program, Function& f, bool checked) const {
       code->insns.push_back(i);
       code->operands.push_back(std::move(operands));
     };
-    for (const Insn& i : r.before_) place(i, {{i.a}, {i.d}});
-    place(r.out, {r.reads_, r.writes_});
-    for (const Insn& i : r.after_) place(i, {{i.a}, {i.d}});
+    for (const Insn& i : r.before_) place(i, {{i.a}, {i.d}, {}, true});
+    place(r.out, {r.reads_, r.writes_, r.addresses_, false});
+    for (const Insn& i : r.after_) place(i, {{i.a}, {i.d}, {}, true});
   }
   code->function = &f;
   code->checked = checked;

@@ -92,7 +92,7 @@ class Resolve {
   Slot readSlot(Slot s) { reads_.push_back(s); return s; }
   Slot computed(Handler run, Slot a, int64_t immediate, uint8_t cls, uint32_t flags = 0);
   std::vector<Insn> before_, after_;
-  std::vector<Slot> reads_, writes_;
+  std::vector<Slot> reads_, writes_, addresses_;
 };
 
 // The instruction-set level in use: "base" or "avx2".

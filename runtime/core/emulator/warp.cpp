@@ -208,6 +208,7 @@ uint64_t Warp::runPath(uint64_t budget) {
   while (spent < budget) {
     Mask m = p->lanes;
     if (ip->guard != slot::kNone) {
+      if constexpr (Checked) machine.checks->onGuard(*this, *ip, m);
       m &= predicate(ip->guard) ^ ip->guardFlip;
       if (m == 0) {
         ++done;

@@ -31,6 +31,7 @@ struct Frame {
   std::vector<uint8_t> params, callParams;
   uint32_t paramStride = 0, callParamStride = 0;
   uint64_t localBase = 0;  // offset of its .local variables in each lane's local memory
+  std::shared_ptr<struct Shadow> shadow;  // with checks on: what is not known of it (checks/poison.h)
 };
 
 enum class WaitKind : uint8_t {
@@ -72,6 +73,9 @@ struct Rendezvous {
   bool complete = false;
   Mask inputMask = 0, outputMask = 0;  // predicates
   uint64_t a[kLanes], b[kLanes], c[kLanes], d[kLanes];
+  // With checks on: lanes that gave uninitialised data, by byte of `a`; as another operand; where it came from.
+  Mask poison[4] = {}, poisonedControl = 0;
+  uint32_t poisonOrigin = 0;
 };
 
 class Warp {
@@ -99,6 +103,7 @@ class Warp {
   // Local memory of 32 threads, lane-major; grown on demand.
   std::vector<uint8_t> local;
   uint64_t localStride = 0;
+  std::shared_ptr<struct LocalShadow> localShadow;  // with checks on: which bytes of it were written
   const void* recent[8] = {};  // allocations last hit, by instruction
 
   Path& path() { return paths[current]; }

@@ -45,10 +45,9 @@ End find(Process& p, uint64_t address, uint64_t bytes, Place place, const char* 
 
 // What is known to be written goes along with the bytes.
 void markCopied(const End& to, const End& from, uint64_t bytes) {
-  if (!to.allocation || to.allocation->initialised.empty()) return;
-  if (!from.allocation || from.allocation->initialised.empty()) return to.allocation->markInitialised(to.offset, bytes, true);
-  const auto& known = from.allocation->initialised;
-  auto bit = [&](uint64_t at) { return (known[at >> 6] >> (at & 63) & 1) != 0; };
+  if (!to.allocation) return;
+  if (!from.allocation || from.allocation->isInitialised(from.offset, bytes)) return to.allocation->markInitialised(to.offset, bytes, true);
+  auto bit = [&](uint64_t at) { return from.allocation->isInitialised(at, 1); };
   for (uint64_t k = 0; k < bytes;) {
     bool value = bit(from.offset + k);
     uint64_t end = k + 1;

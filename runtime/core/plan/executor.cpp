@@ -97,6 +97,7 @@ Status Executor::read(const Value& v, const Frame& frame, const Run& run, std::v
     } catch (const std::bad_alloc&) {
       return Status::error("plan/out-of-memory", "the host has no room for the " + std::to_string(bytes) + " bytes of a result", "give smaller sizes");
     }
+    DSVC_TRY(device_.expectInitialised(address(v.places[k], frame), bytes));
     DSVC_TRY(device_.read(address(v.places[k], frame), arrays.back()));
   }
   return Status::ok();

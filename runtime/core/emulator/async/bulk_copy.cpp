@@ -92,6 +92,7 @@ void put(const Transfer& t, const Region& to, Cargo& cargo) {
     cargo.data = std::move(old.data);
   }
   to.save(0, cargo.data.data(), cargo.known.data(), t.bytes);
+  t.origin.saved(to, 0, cargo.known.data(), t.bytes);
 }
 void take(const Transfer& t, Cargo& cargo) {
   if (Checks* o = t.origin.machine->checks.get()) o->onTransfer(t.id, t.from, 0, t.bytes, AccessKind::read);

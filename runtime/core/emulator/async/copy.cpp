@@ -5,14 +5,6 @@
 
 namespace dsvc::emulator {
 
-namespace {
-bool bit(const std::vector<uint64_t>& bits, uint64_t at) { return bits[at >> 6] >> (at & 63) & 1; }
-void setBit(std::vector<uint64_t>& bits, uint64_t at, bool value) {
-  uint64_t mask = 1ull << (at & 63);
-  bits[at >> 6] = value ? bits[at >> 6] | mask : bits[at >> 6] & ~mask;
-}
-}  // namespace
-
 void Origin::report(Severity severity, const char* code, std::string message, std::string fix) const {
   Report r;
   r.code = code;
@@ -24,25 +16,40 @@ void Origin::report(Severity severity, const char* code, std::string message, st
 }
 
 bool Region::tracked() const {
-  return cta ? !cta->sharedInitialised.empty() : allocation && !allocation->initialised.empty();
+  return cta ? !cta->sharedInitialised.empty() : allocation && allocation->tracked;
 }
 
 void Region::load(int64_t at, uint8_t* to, uint8_t* known, size_t n) const {
   std::memcpy(to, bytes + at, n);
   if (!known) return;
-  if (!tracked()) {
-    std::memset(known, 1, n);
-    return;
-  }
-  const std::vector<uint64_t>& bits = cta ? cta->sharedInitialised : allocation->initialised;
-  for (size_t k = 0; k < n; ++k) known[k] = bit(bits, offset + static_cast<uint64_t>(at) + k);
+  std::memset(known, 1, n);
+  if (!tracked()) return;
+  const ByteSet& set = cta ? cta->sharedInitialised : allocation->initialised;
+  const uint64_t from = offset + static_cast<uint64_t>(at);
+  if (set.empty() || holdsAll(set, from, n)) return;
+  for (size_t k = 0; k < n; ++k) known[k] = set[(from + k) >> 6] >> ((from + k) & 63) & 1;
 }
 
 void Region::save(int64_t at, const uint8_t* from, const uint8_t* known, size_t n) const {
   std::memcpy(bytes + at, from, n);
   if (!tracked()) return;
-  std::vector<uint64_t>& bits = cta ? cta->sharedInitialised : allocation->initialised;
-  for (size_t k = 0; k < n; ++k) setBit(bits, offset + static_cast<uint64_t>(at) + k, !known || known[k]);
+  const uint64_t to = offset + static_cast<uint64_t>(at);
+  const bool all = !known || std::memchr(known, 0, n) == nullptr;
+  if (cta) setAll(cta->sharedInitialised, to, n, true);
+  else allocation->markInitialised(to, n, true);
+  if (all) return;
+  if (allocation) allocation->wasPoisoned = true;
+  for (size_t k = 0; k < n; ++k) {
+    if (known[k]) continue;
+    if (cta) setAll(cta->sharedInitialised, to + k, 1, false);
+    else allocation->markInitialised(to + k, 1, false);
+  }
+}
+
+void Origin::saved(const Region& to, int64_t at, const uint8_t* known, size_t n) const {
+  if (!to.allocation || !to.allocation->output) return;
+  for (size_t k = 0; k < n; ++k)
+    if (!known[k]) to.allocation->output->add(site, "", to.offset + static_cast<uint64_t>(at) + k, 1);
 }
 
 std::shared_ptr<Cta> pointerTo(Cta& cta) { return cta.cluster->ctas[cta.rank]; }

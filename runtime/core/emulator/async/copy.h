@@ -25,6 +25,8 @@ struct Origin {
   Site site;
   Origin(Warp& w, const Insn& i, int lane) : machine(&w.machine), site(w.site(i, lane)) {}
   void report(Severity severity, const char* code, std::string message, std::string fix) const;
+  // For the checks: bytes that it saved to global memory, of which those with a zero in `known` are uninitialised.
+  void saved(const struct Region& to, int64_t at, const uint8_t* known, size_t n) const;
   void report(const Misuse& m) const { report(Severity::error, m.code, m.message, m.fix); }
 };
 

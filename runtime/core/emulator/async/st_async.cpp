@@ -2,6 +2,7 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "../checks/poison.h"
 #include "family.h"
 #include "mbarrier.h"
 #include "reduction.h"
@@ -23,7 +24,7 @@ struct Value {
   uint64_t id;
   Region to;
   Signal signal;
-  uint8_t bytes[16];
+  uint8_t bytes[16], poison[16];  // poison: 0xff for an uninitialised byte
   uint32_t count;
   Reduce reduce;
 };
@@ -50,10 +51,14 @@ Flow storeAsync(Warp& w, const Insn& i, Mask m) {
                "name an mbarrier of the block that gets the value");
       continue;
     }
-    auto v = std::make_shared<Value>(Value{Origin(w, i, l), nextOperation(), regionOf(to), promise(*b.cta, *b.barrier), {}, bytes, x.reduce});
+    auto v = std::make_shared<Value>(Value{Origin(w, i, l), nextOperation(), regionOf(to), promise(*b.cta, *b.barrier), {}, {}, bytes, x.reduce});
     for (size_t k = 0; k < x.values.size(); ++k) {
       if (x.element == 8) std::memcpy(v->bytes + 8 * k, &w.in<uint64_t>(x.values[k])[l], 8);
       else std::memcpy(v->bytes + 4 * k, &w.in<uint32_t>(x.values[k])[l], 4);
+      if (!w.machine.poison) continue;
+      uint32_t lanes[kLanes];
+      w.machine.poison->lanesOfRegister(w, x.values[k], lanes, x.element == 8 ? 2 : 1);
+      for (uint32_t n = 0; n < x.element; n += 4) std::memcpy(v->poison + x.element * k + n, &lanes[l], 4);
     }
     if (Checks* o = w.machine.checks.get()) o->onIssue(v->id, w, i, 1u << l, Proxy::async);
     postLater(w.machine, [v] {
@@ -64,9 +69,11 @@ Flow storeAsync(Warp& w, const Insn& i, Mask m) {
       v->to.load(0, data, known, v->count);
       if (v->reduce) {
         v->reduce(data, v->bytes, v->count);
+        for (uint32_t k = 0; k < v->count; ++k) known[k] = known[k] && !v->poison[k];
         v->to.save(0, data, known, v->count);
       } else {
-        v->to.save(0, v->bytes, nullptr, v->count);
+        for (uint32_t k = 0; k < v->count; ++k) known[k] = !v->poison[k];
+        v->to.save(0, v->bytes, known, v->count);
       }
       signalBytes(v->origin, v->id, v->signal, v->count);
     });

@@ -147,6 +147,7 @@ void putBox(const Box& b, Cargo& cargo) {
       flushSubnormals(data, bytes);
     }
     b.tensor.save(to, data, known, bytes);
+    b.origin.saved(b.tensor, to, known, bytes);
   });
 }
 

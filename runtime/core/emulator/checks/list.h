@@ -8,6 +8,9 @@ class CheckList : public Checks {
  public:
   explicit CheckList(std::vector<std::unique_ptr<Checks>> list) : list_(std::move(list)) {}
 
+  void onGuard(Warp& a, const Insn& b, Mask c) override {
+    for (auto& check : list_) check->onGuard(a, b, c);
+  }
   void onInsn(Warp& a, const Insn& b, Mask c) override {
     for (auto& check : list_) check->onInsn(a, b, c);
   }

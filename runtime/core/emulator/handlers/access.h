@@ -141,4 +141,13 @@ inline void tell(Warp& w, const Insn& i, const Access& how, int lane, const Plac
   w.machine.checks->onAccess(w, i, {how, space, p.allocation, p.cta, bytes, 1u << lane, false, offsets, parts, static_cast<uint32_t>(partCount)});
 }
 
+// Of a function's or call's parameters: every lane at Insn::immediate.
+inline void tellParameter(Warp& w, const Insn& i, Mask m, AccessKind kind, uint32_t element, const std::vector<Slot>& parts) {
+  if (!w.machine.checks) return;
+  uint64_t offsets[kLanes];
+  for (uint64_t& o : offsets) o = static_cast<uint64_t>(i.immediate);
+  const auto count = static_cast<uint32_t>(parts.size());
+  w.machine.checks->onAccess(w, i, {{kind}, Space::param, nullptr, nullptr, element * count, m, false, offsets, parts.data(), count});
+}
+
 }  // namespace dsvc::emulator::DSVC_ARCH

@@ -1,6 +1,7 @@
 // Control flow: branches, calls and returns, exit, trap, sleep; setmaxnreg and griddepcontrol.
 #include <cinttypes>
 
+#include "../calls.h"
 #include "lanes.h"
 
 namespace dsvc::emulator::DSVC_ARCH {
@@ -52,17 +53,6 @@ Flow branchIndexed(Warp& w, const Insn& i, Mask m) {
 }
 
 // --- calls ---------------------------------------------------------------------------------------------------------
-struct CallItem {
-  enum class Kind : uint8_t { callParam, ownParam, slot } kind = Kind::slot;
-  uint64_t offset = 0, size = 0;  // in the caller's blocks
-  Slot slot = slot::kNone;
-  uint8_t cls = 1;
-};
-struct CallExtra : Extra {
-  std::vector<CallItem> arguments, returns;
-  const Function* callee = nullptr;  // null: indirect, the address in Insn::a
-};
-
 uint8_t* itemBytes(Frame& f, const CallItem& item, int lane) {
   if (item.kind == CallItem::Kind::callParam) return f.callParams.data() + size_t{f.callParamStride} * lane + item.offset;
   return f.params.data() + size_t{f.paramStride} * lane + item.offset;

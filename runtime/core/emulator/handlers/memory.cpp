@@ -1,4 +1,5 @@
 // Loads and stores in every space, with vectors, and the hints that move no data.
+#include "../calls.h"
 #include "access.h"
 
 namespace dsvc::emulator::DSVC_ARCH {
@@ -160,8 +161,7 @@ Flow loadKernelParameter(Warp& w, const Insn& i, Mask m) {
   return Flow::next;
 }
 
-// Of a function, or of a call in the making: per thread, in the frame. flags: 1 call-scope.
-constexpr uint32_t kCallScope = 1;
+// Of a function, or of a call in the making (kCallScope): per thread, in the frame.
 uint8_t* frameParameter(Warp& w, const Insn& i, int lane) {
   Frame& f = w.frame();
   return (i.flags & kCallScope) ? f.callParams.data() + size_t{f.callParamStride} * lane + i.immediate
@@ -170,6 +170,7 @@ uint8_t* frameParameter(Warp& w, const Insn& i, int lane) {
 template <class T>
 Flow loadFrameParameter(Warp& w, const Insn& i, Mask m) {
   const auto& e = extraOf<AccessExtra>(i);
+  tellParameter(w, i, m, AccessKind::read, e.bytes, e.parts);
   for (int l : lanesOf(m)) {
     const uint8_t* from = frameParameter(w, i, l);
     for (size_t k = 0; k < e.parts.size(); ++k) intoCell<T>(w, e.parts[k], l, from + k * sizeof(T));
@@ -179,6 +180,7 @@ Flow loadFrameParameter(Warp& w, const Insn& i, Mask m) {
 template <class T>
 Flow storeFrameParameter(Warp& w, const Insn& i, Mask m) {
   const auto& e = extraOf<AccessExtra>(i);
+  tellParameter(w, i, m, AccessKind::write, e.bytes, e.parts);
   for (int l : lanesOf(m)) {
     uint8_t* to = frameParameter(w, i, l);
     for (size_t k = 0; k < e.parts.size(); ++k) fromCell<T>(w, e.parts[k], l, to + k * sizeof(T));

@@ -33,6 +33,13 @@ void setAccumulator(const Warp& w, const std::vector<Slot>& registers, Result ty
   to = i % 2 ? (to & 0xffff) | bits << 16 : (to & 0xffff0000u) | bits;
 }
 
+void spread(Warp& w, const MmaExtra& x, uint32_t step, uint8_t cls) {
+  const std::vector<Slot> registers[4] = {x.a, x.b, x.c, x.d};
+  spreadPoison(w, registers, x.operation.c == Result::f16 && cls == 1, x.operation.d == Result::f16 && cls == 1, cls,
+               [step](uint32_t r, uint32_t l) { return tensor::rowOfA(step * r, l); }, [](uint32_t, uint32_t l) { return tensor::columnOfB(l); },
+               tensor::rowOfC, tensor::columnOfC);
+}
+
 Flow mma(Warp& w, const Insn& i, Mask m) {
   Flow otherwise;
   if (!wholeWarp(w, i, m, otherwise)) return otherwise;
@@ -56,6 +63,7 @@ Flow mma(Warp& w, const Insn& i, Mask m) {
   for (uint32_t e = 0; e < elements; ++e)
     for (uint32_t l = 0; l < kLanes; ++l)
       setAccumulator(w, x.d, o.d, e, l, c[tensor::rowOfC(e, l) * o.n + tensor::columnOfC(e, l)]);
+  if (readsPoison(w)) spread(w, x, step, 1);
   return Flow::next;
 }
 
@@ -93,6 +101,12 @@ Flow mmaQuads(Warp& w, const Insn& i, Mask m) {
       for (uint32_t e = 0; e < 8; ++e) setAccumulator(w, x.d, o.d, e, l, c[rowOf(o.d, e, l) * 8 + columnOf(o.d, e, l)]);
     });
   }
+  if (readsPoison(w)) {
+    // Of the whole instruction: nobody writes this shape for a new chip.
+    const std::vector<Slot> registers[4] = {x.a, x.b, x.c, x.d};
+    auto zero = [](uint32_t, uint32_t) { return 0u; };
+    spreadPoison(w, registers, o.c == Result::f16, o.d == Result::f16, 1, zero, zero, zero, zero);
+  }
   return Flow::next;
 }
 
@@ -123,6 +137,7 @@ Flow mmaDouble(Warp& w, const Insn& i, Mask m) {
   if (x.rounding != FE_TONEAREST) std::fesetround(FE_TONEAREST);
   for (uint32_t e = 0; e < elements; ++e)
     for (uint32_t l = 0; l < kLanes; ++l) w.out<double>(x.d[e])[l] = c[tensor::rowOfC(e, l) * 8 + tensor::columnOfC(e, l)];
+  if (readsPoison(w)) spread(w, x, step, 2);
   return Flow::next;
 }
 

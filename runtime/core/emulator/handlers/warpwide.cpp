@@ -2,6 +2,7 @@
 //
 // A .sync operation happens once, when all lanes of its member mask that have not exited have reached one like it, be
 // it the same instruction or, in divergent code, another one of the same kind. Lanes that come early wait.
+#include "../checks/poison.h"
 #include "lanes.h"
 
 namespace dsvc::emulator::DSVC_ARCH {
@@ -26,6 +27,7 @@ void finish(Warp& w, const Insn& i, Mask m, size_t k) {
   Rendezvous& r = *w.rendezvous[k];
   const auto& e = extraOf<SyncExtra>(i);
   e.scatter(w, i, m, r);
+  if (w.machine.poison) w.machine.poison->scatter(w, i, m, r);
   r.collected |= m;
   if (r.collected == r.arrived) w.rendezvous.erase(w.rendezvous.begin() + static_cast<ptrdiff_t>(k));
 }
@@ -38,8 +40,10 @@ Flow meet(Warp& w, const Insn& i, Mask m, Mask members) {
     r.arrived = m;
     r.members = members;
     e.gather(w, i, m, r);
+    if (w.machine.poison) w.machine.poison->gather(w, i, m, r);
     e.compute(e, r);
     e.scatter(w, i, m, r);
+    if (w.machine.poison) w.machine.poison->scatter(w, i, m, r);
     if (w.machine.checks) w.machine.checks->onWarpSync(w, i, m);
     return Flow::next;
   }
@@ -58,6 +62,7 @@ Flow meet(Warp& w, const Insn& i, Mask m, Mask members) {
   Rendezvous& r = *w.rendezvous[k];
   r.arrived |= m;
   e.gather(w, i, m, r);
+  if (w.machine.poison) w.machine.poison->gather(w, i, m, r);
   Mask missing = members & w.live & ~r.arrived;
   Path& p = w.path();
   p.stage = 1;
@@ -172,7 +177,9 @@ void computeShuffle(const SyncExtra& e, Rendezvous& r) {
     }
     if (!inside) j = lane;
     // A lane that takes no part has no value to give; its reader keeps its own.
-    r.d[l] = r.arrived >> j & 1 ? r.a[j] : r.a[l];
+    if (!(r.arrived >> j & 1)) j = l;
+    r.d[l] = r.a[j];
+    r.c[l] = static_cast<uint64_t>(j);  // for the checks: the lane read
     r.outputMask |= static_cast<Mask>(inside) << l;
   }
 }

@@ -79,7 +79,17 @@ Flow move(Warp& w, const Insn& i, Mask m) {
   const std::vector<Slot>& registers = Load ? x.d : x.a;
   const uint64_t* base = w.in<uint64_t>(i.a);
   // An address register may be a destination: results are kept until all is read.
-  std::vector<uint64_t> loaded(Load ? registers.size() * kLanes : 0);
+  std::vector<uint64_t> loaded(Load ? registers.size() * kLanes : 0), poison;
+  const bool pending = readsPoison(w);
+  bool poisoned = pending;
+  Poison* check = w.machine.poison;
+  if (check) poison.resize(registers.size() * kLanes);
+  const uint8_t cls = x.isDouble ? 2 : 1;
+  uint32_t lanes[kLanes];
+  for (uint32_t r = 0; !Load && pending && r < registers.size(); ++r) {
+    check->lanesOfRegister(w, registers[r], lanes, cls);
+    for (uint32_t l = 0; l < kLanes; ++l) poison[r * kLanes + l] = x.isDouble && lanes[l] ? ~0ull : lanes[l];
+  }
   const uint32_t bytes = x.bits < 8 ? 1 : x.bits / 8;
   for (uint32_t r = 0; r < registers.size(); ++r)
     for (uint32_t l = 0; l < kLanes; ++l) {
@@ -98,9 +108,17 @@ Flow move(Warp& w, const Insn& i, Mask m) {
         if constexpr (Load) {
           std::memcpy(&value, place.bytes, bytes);
           loaded[r * kLanes + l] |= value << bit;
+          if (uint64_t p = 0; check && check->memory(w, place, bytes, reinterpret_cast<uint8_t*>(&p))) {
+            poison[r * kLanes + l] |= p << bit;
+            poisoned = true;
+          }
         } else {
           value = x.isDouble ? w.in<uint64_t>(registers[r])[l] : w.in<uint32_t>(registers[r])[l] >> bit;
           std::memcpy(place.bytes, &value, bytes);
+          if (pending) {
+            const uint64_t p = poison[r * kLanes + l] >> bit;
+            check->setMemory(w, i, place, bytes, reinterpret_cast<const uint8_t*>(&p));
+          }
         }
       });
     }
@@ -109,6 +127,10 @@ Flow move(Warp& w, const Insn& i, Mask m) {
       if (x.isDouble) w.out<uint64_t>(registers[r])[l] = loaded[r * kLanes + l];
       else w.out<uint32_t>(registers[r])[l] = static_cast<uint32_t>(loaded[r * kLanes + l]);
     }
+  for (uint32_t r = 0; Load && poisoned && r < registers.size(); ++r) {
+    for (uint32_t l = 0; l < kLanes; ++l) lanes[l] = static_cast<uint32_t>(poison[r * kLanes + l] | poison[r * kLanes + l] >> 32);
+    check->setRegister(w, registers[r], lanes, cls);
+  }
   return Flow::next;
 }
 
@@ -147,6 +169,14 @@ Flow wmmaMma(Warp& w, const Insn& i, Mask m) {
         to = e % 2 ? (to & 0xffff) | bits << 16 : bits;
       }
     }
+  if (readsPoison(w)) {
+    const std::vector<Slot> all[4] = {x.a, x.b, x.c, x.d};
+    spreadPoison(w, all, o.c == Result::f16, o.d == Result::f16, 1,
+                 [&](uint32_t r, uint32_t l) { return multiplicandAt(Part::a, o.m, words, r, l).row; },
+                 [&](uint32_t r, uint32_t l) { return multiplicandAt(Part::b, o.n, words, r, l).row; },
+                 [&](uint32_t e, uint32_t l) { return accumulatorAt(o.m, o.n, e, l).row; },
+                 [&](uint32_t e, uint32_t l) { return accumulatorAt(o.m, o.n, e, l).word; });
+  }
   return Flow::next;
 }
 

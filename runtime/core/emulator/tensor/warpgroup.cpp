@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../checks/poison.h"
 #include "../machine.h"
 #include "fragments.h"
 
@@ -109,6 +110,7 @@ void TensorAsync::runNext(size_t group) {
     g.dropFinished(machine);
   };
   if (p.failed) return finish();
+  if (machine.poison) machine.poison->runProduct(cta, x, p);
   if (x.a.empty()) {
     tensor::readMatrix(tensor::Descriptor(p.a), x.transposeA, o.m, o.k, cta.shared.get(), a);
   } else {
