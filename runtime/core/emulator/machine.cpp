@@ -46,7 +46,9 @@ Machine::Machine(Options o) : options(std::move(o)), engine(options.seed) {
     statistics.lanesByMnemonic.assign(static_cast<size_t>(Mnemonic::count_), 0);
   }
 }
-Machine::~Machine() = default;
+// What is still under way when a launch ends early keeps its thread blocks. They go first: their warps and products look
+// at the grids and give registers back to the pool.
+Machine::~Machine() { engine = AsyncEngine(options.seed); }
 
 void Machine::countInsn(const DecodedInsn& d, Mask m) {
   ++statistics.byMnemonic[static_cast<size_t>(d.mnemonic)];

@@ -408,11 +408,15 @@ const std::string& Program::fileName(uint32_t index) const {
 }
 
 uint32_t Function::registersPerThread() const {
-  auto volume = [](const uint32_t* v) { return v[0] ? uint64_t{v[0]} * std::max(1u, v[1]) * std::max(1u, v[2]) : 0; };
+  auto volume = [](const uint32_t* v) {
+    auto most = [](uint64_t a, uint32_t b) { return std::min<uint64_t>(a * std::max(1u, b), 1u << 20); };
+    return v[0] ? most(most(most(1, v[0]), v[1]), v[2]) : 0;
+  };
   uint64_t threads = volume(reqntid) ? volume(reqntid) : volume(maxntid);
   if (maxnreg) return maxnreg;
   if (threads && minnctapersm) {
-    uint64_t perThread = 65536 / (threads * minnctapersm) / 8 * 8;
+    // One after the other: the product of numbers that nobody checked could be zero.
+    uint64_t perThread = 65536 / threads / minnctapersm / 8 * 8;
     return static_cast<uint32_t>(std::clamp<uint64_t>(perThread, 24, 255));
   }
   return 0;

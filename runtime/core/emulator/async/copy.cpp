@@ -28,6 +28,7 @@ bool Region::tracked() const {
 }
 
 void Region::load(int64_t at, uint8_t* to, uint8_t* known, size_t n) const {
+  if (n == 0) return;
   std::memcpy(to, bytes + at, n);
   if (!known) return;
   if (!tracked()) {
@@ -39,6 +40,7 @@ void Region::load(int64_t at, uint8_t* to, uint8_t* known, size_t n) const {
 }
 
 void Region::save(int64_t at, const uint8_t* from, const uint8_t* known, size_t n) const {
+  if (n == 0) return;
   std::memcpy(bytes + at, from, n);
   if (!tracked()) return;
   std::vector<uint64_t>& bits = cta ? cta->sharedInitialised : allocation->initialised;
