@@ -174,3 +174,16 @@ test('what is left becomes a kernel of one op, aliases and structure stay', () =
   // Holds back: nothing to do the second time.
   expect(outlineKernels.run(module, { target: null, report: () => {} })).toBe(module);
 });
+
+test('makes no kernel of ops that nobody reads', () =>
+  expect(
+    kernelsOf(
+      entry(
+        '(%x: f32[t, 4]) -> (f32[t, 4])',
+        `    %unread = abs %x : f32[t, 4]
+    %more = exp %unread : f32[t, 4]
+    %y = neg %x : f32[t, 4]
+    return %y`,
+      ),
+    ),
+  ).toEqual({ kernels: [['neg']], entry: ['launch'] }));

@@ -15,7 +15,8 @@ export const fuseLoops: Pass = {
     const outliner = new Outliner(module);
     const blocks = module.functions
       .filter((f) => f.kind !== 'kernel')
-      .map((f) => new Fusion(f).run(outliner));
+      // What nobody reads would become a kernel without results.
+      .map((f) => new Fusion(dropDead(f)).run(outliner));
     return outliner.finish(blocks);
   },
 };

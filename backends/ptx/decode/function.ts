@@ -268,8 +268,18 @@ export class FunctionDecoder {
     if (target === null || given?.kind !== 'vector' || passed?.kind !== 'vector') return null;
     if (prototype && type === null) return null;
     let signature: Signature;
-    if (target.kind === 'function') signature = this.#context.functions[target.index];
-    else if (target.kind === 'register' && type?.kind === 'prototype')
+    if (target.kind === 'function') {
+      const { isEntry, ...called } = this.#context.functions[target.index];
+      if (isEntry) {
+        this.#report(
+          'ptx/operand-type',
+          `${callee.name} is a kernel (.entry): only functions can be called`,
+          callee,
+        );
+        return null;
+      }
+      signature = called;
+    } else if (target.kind === 'register' && type?.kind === 'prototype')
       signature = this.#prototypes[type.index];
     else {
       const message =

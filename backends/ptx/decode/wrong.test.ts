@@ -83,6 +83,7 @@ const wrong: Readonly<Record<string, string>> = {
   'a label in an inner block': body('bra inner;\n{\n  inner:\n}'),
   'an undefined function': body('call increase;'),
   'a call with too few arguments': body('{\n.param .b32 r;\ncall (r), increment;\n}'),
+  'a call of a kernel': body('{\n.param .b64 p;\ncall kernel, (p);\n}'),
   'an indirect call without a prototype': body('call %rd1;'),
   // Declarations and constants.
   'a type that no variable has': `${head}.global .pred flag;\n`,

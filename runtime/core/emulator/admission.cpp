@@ -142,13 +142,19 @@ Grid& Machine::submit(Device& device, Program& program, LaunchRequest request) {
       contract(format("%s: .reqnctapercluster asks for clusters of another shape than %s", name, dims(request.cluster).c_str()));
   }
   grid->explicitCluster = asked || kernel->reqnctapercluster[0] || kernel->explicitCluster;
-  uint32_t clusterSize = grid->cluster[0] * grid->cluster[1] * grid->cluster[2];
-  if (clusterSize > 16) contract(format("%s: clusters of %u blocks; at most 16", name, clusterSize));
+  // Dimension by dimension first: a product of three could wrap round to a small number, or to none.
+  bool tooLarge = std::any_of(grid->cluster, grid->cluster + 3, [](uint32_t n) { return n > 16; });
+  uint32_t clusterSize = tooLarge ? 17 : grid->cluster[0] * grid->cluster[1] * grid->cluster[2];
+  if (clusterSize > 16) contract(format("%s: clusters of %s blocks; at most 16 in all", name, dims(grid->cluster).c_str()));
   if (kernel->maxclusterrank && clusterSize > kernel->maxclusterrank)
     contract(format("%s: .maxclusterrank allows %u blocks in a cluster, not %u", name, kernel->maxclusterrank, clusterSize));
   for (int k = 0; k < 3; ++k)
     if (request.grid[k] % grid->cluster[k])
       contract(format("%s: a grid of %s blocks does not divide into clusters of %s", name, dims(request.grid).c_str(), dims(grid->cluster).c_str()));
+
+  constexpr uint64_t mostLocal = 512 * 1024;
+  if (kernel->localBytes > mostLocal)
+    contract(format("%s: %" PRIu64 " bytes of local memory per thread; at most %" PRIu64, name, kernel->localBytes, mostLocal));
 
   program.prepare(*kernel, checks != nullptr);
   grid->device = &device;

@@ -41,7 +41,9 @@ bool Options::checks_(const std::string& name) const {
 }
 
 Machine::Machine(Options o) : options(std::move(o)), engine(options.seed) { checks = makeChecks(*this); }
-Machine::~Machine() = default;
+// What is still under way when a launch ends early keeps its thread blocks. They go first: their warps and products look
+// at the grids and give registers back to the pool.
+Machine::~Machine() { engine = AsyncEngine(options.seed); }
 
 uint64_t Machine::clock() const { return statistics.warpInstructions + ++clockReads_; }
 uint64_t Machine::nanoseconds() const { return 1'000'000'000 + clock(); }

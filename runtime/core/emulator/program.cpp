@@ -418,7 +418,10 @@ const std::string& Program::fileName(uint32_t index) const {
 }
 
 uint32_t Function::registersPerThread() const {
-  auto volume = [](const uint32_t* v) { return v[0] ? uint64_t{v[0]} * std::max(1u, v[1]) * std::max(1u, v[2]) : 0; };
+  auto volume = [](const uint32_t* v) {
+    auto most = [](uint64_t a, uint32_t b) { return std::min<uint64_t>(a * std::max(1u, b), 1u << 20); };
+    return v[0] ? most(most(most(1, v[0]), v[1]), v[2]) : 0;
+  };
   uint64_t threads = volume(reqntid) ? volume(reqntid) : volume(maxntid);
   uint64_t most = maxnreg;
   if (!most && threads && minnctapersm) {

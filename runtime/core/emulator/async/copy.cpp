@@ -20,6 +20,7 @@ bool Region::tracked() const {
 }
 
 void Region::load(int64_t at, uint8_t* to, uint8_t* known, size_t n) const {
+  if (n == 0) return;
   std::memcpy(to, bytes + at, n);
   if (!known) return;
   std::memset(known, 1, n);
@@ -31,6 +32,7 @@ void Region::load(int64_t at, uint8_t* to, uint8_t* known, size_t n) const {
 }
 
 void Region::save(int64_t at, const uint8_t* from, const uint8_t* known, size_t n) const {
+  if (n == 0) return;
   std::memcpy(bytes + at, from, n);
   if (!tracked()) return;
   const uint64_t to = offset + static_cast<uint64_t>(at);

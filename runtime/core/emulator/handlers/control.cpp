@@ -60,6 +60,8 @@ uint8_t* itemBytes(Frame& f, const CallItem& item, int lane) {
 size_t cellBytes(uint8_t cls) { return cls == 2 ? 8 : cls == 3 ? 16 : 4; }
 
 constexpr uint32_t kMostDepth = 512;
+// Local memory of a thread, all its calls together (admission.cpp has the kernel's own).
+constexpr uint64_t kMostLocal = 512 * 1024;
 
 Flow call(Warp& w, const Insn& i, Mask m) {
   const auto& e = extraOf<CallExtra>(i);
@@ -98,6 +100,10 @@ Flow call(Warp& w, const Insn& i, Mask m) {
       m = same;
     }
   }
+  if (callee->isEntry) {
+    w.report(i, std::countr_zero(m), Severity::error, "emu/bad-call", callee->name + " is a kernel: only functions can be called", "call a .func");
+    return w.exitLanes(i, m);
+  }
   const Code* code = callee->code[w.cta.grid->code->checked].get();
   if (!code) {
     w.report(i, std::countr_zero(m), Severity::error, "emu/bad-call", callee->name + " has no body", "link the module that defines it");
@@ -108,6 +114,12 @@ Flow call(Warp& w, const Insn& i, Mask m) {
     return w.exitLanes(i, m);
   }
   Frame& caller = w.frame();
+  uint64_t local = caller.localBase + caller.function->localBytes + callee->localBytes;
+  if (local > kMostLocal) {
+    w.report(i, std::countr_zero(m), Severity::error, "emu/stack-overflow",
+             format("the call needs %" PRIu64 " bytes of local memory per thread; there are %" PRIu64, local, kMostLocal), "bound the recursion, or make .local variables smaller");
+    return w.exitLanes(i, m);
+  }
   Frame* made = w.newFrame(*callee, *code, &caller, &i);
   made->references = 1;
   for (size_t k = 0; k < e.arguments.size() && k < callee->params.size(); ++k) {
@@ -283,8 +295,9 @@ CallItem itemOf(Resolve& r, const Operand& o, bool isReturn) {
       const Variable& v = r.program.variables[o.index];
       if (v.space != VariableSpace::param) break;
       item.kind = CallItem::Kind::callParam;
+      if (o.value < 0 || static_cast<uint64_t>(o.value) > v.size) r.unsupported("a call's operand outside of its variable");
       item.offset = v.offset + static_cast<uint64_t>(o.value);
-      item.size = v.size;
+      item.size = v.size - static_cast<uint64_t>(o.value);
       return item;
     }
     case OperandKind::parameter: {
@@ -322,6 +335,8 @@ void resolveCall(Resolve& r) {
   for (const Operand& o : arguments.parts) e.arguments.push_back(itemOf(r, o, false));
   if (callee.kind == OperandKind::function) {
     e.callee = &r.program.functions[callee.index];
+    // A kernel's parameters are laid out for a launch, not for a call.
+    if (e.callee->isEntry) r.unsupported(e.callee->name + " is a kernel: only functions can be called");
     if (e.callee->isExtern && e.callee->body.empty()) {
       if (e.callee->name == "__assertfail" && e.arguments.size() == 5) {
         r.out.run = assertFail;
