@@ -97,7 +97,11 @@ Status Executor::read(const Value& v, const Frame& frame, const Run& run, std::v
     } catch (const std::bad_alloc&) {
       return Status::error("plan/out-of-memory", "the host has no room for the " + std::to_string(bytes) + " bytes of a result", "give smaller sizes");
     }
-    DSVC_TRY(device_.expectInitialised(address(v.places[k], frame), bytes));
+    // Of a ragged value the rows in use were written, and only the device knows how many they are.
+    bool ragged = false;
+    for (const Extent& e : c.shape)
+      for (const Extent::Term& t : e.terms) ragged |= plan_.dims[t.dim].of != kNone;
+    if (!ragged) DSVC_TRY(device_.expectInitialised(address(v.places[k], frame), bytes));
     DSVC_TRY(device_.read(address(v.places[k], frame), arrays.back()));
   }
   return Status::ok();

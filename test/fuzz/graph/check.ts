@@ -250,9 +250,15 @@ function emulate(
     },
   });
   const kernels = rewrite ? compiled.kernels.map((k) => ({ ...k, ptx: rewrite(k.ptx) })) : compiled.kernels;
-  const runner = new PlanRunner(core, device, { ...compiled, kernels }, weights, (report, kernel) => {
-    if (report.severity === 'error')
-      throw new Wrong('report', `@${kernel}: ${report.code} at line ${report.ptxLine}: ${report.message}`);
+  const runner = new PlanRunner(core, device, { ...compiled, kernels }, weights, {
+    launched: ({ reports }, { kernel }) => {
+      const [error] = reports.filter((r) => r.severity === 'error');
+      if (error)
+        throw new Wrong(
+          'report',
+          `@${kernel.name}: ${error.code} at line ${error.ptxLine}: ${error.message}`,
+        );
+    },
   });
   return runner.run('main', inputs);
 }

@@ -9,6 +9,9 @@ import { sumMakers } from './make-sums.ts';
 import type { Maker } from './maker.ts';
 
 /** A maker, or why there is none. */
+/** Ops of backward passes, which no target has kernels for yet. */
+const backward = { not: 'stands in backward passes, for which there are no kernels yet' };
+
 export const makers: Readonly<Record<OpName, Maker | { readonly not: string }>> = {
   ...elementMakers,
   ...sumMakers,
@@ -16,6 +19,15 @@ export const makers: Readonly<Record<OpName, Maker | { readonly not: string }>> 
   call: { not: 'made by the module generator, which has the blocks' },
   repeat: { not: 'made by the module generator, which has the blocks' },
   launch: { not: 'made by passes alone: a traced module has no kernels' },
+  ...{
+    scatter_add: backward,
+    grouped_wgrad: backward,
+    attention_gradient: backward,
+    gather_choices: backward,
+    scatter_choices: backward,
+    group_choices: backward,
+    ungroup_choices: backward,
+  },
 };
 
 export const madeOps = Object.entries(makers).flatMap(([name, m]) => (typeof m === 'function' ? [name] : []));

@@ -251,6 +251,7 @@ const remember: Rule = (a) => {
 
 const byParts: Rule = (a) => a.enclosure.decomposed(a);
 const structure: Rule = () => null;
+const none: Rule = () => null;
 const positive = (lo: number): boolean => lo > 0;
 
 export const rules: Readonly<Record<OpName, Rule>> = {
@@ -310,4 +311,7 @@ export const rules: Readonly<Record<OpName, Rule>> = {
   ...{ route, routing_field: routingField, group_tokens: moves, combine_tokens: sums },
   ...{ cache_append: append, cache_read: readField, remember },
   ...{ call: structure, repeat: structure, launch: structure },
+  // Never generated: makers.ts says why.
+  ...{ scatter_add: none, grouped_wgrad: none, attention_gradient: none, gather_choices: none },
+  ...{ scatter_choices: none, group_choices: none, ungroup_choices: none },
 };
