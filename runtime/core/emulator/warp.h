@@ -100,6 +100,7 @@ class Warp {
   std::vector<uint8_t> local;
   uint64_t localStride = 0;
   const void* recent[8] = {};  // allocations last hit, by instruction
+  void* races = nullptr;       // the race check's own
 
   Path& path() { return paths[current]; }
   Frame& frame() { return *paths[current].frame; }

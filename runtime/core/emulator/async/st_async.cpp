@@ -55,7 +55,11 @@ Flow storeAsync(Warp& w, const Insn& i, Mask m) {
       if (x.element == 8) std::memcpy(v->bytes + 8 * k, &w.in<uint64_t>(x.values[k])[l], 8);
       else std::memcpy(v->bytes + 4 * k, &w.in<uint32_t>(x.values[k])[l], 4);
     }
-    if (Checks* o = w.machine.checks.get()) o->onIssue(v->id, w, i, 1u << l, Proxy::async);
+    // Not the async proxy: the ISA lists bulk copies and wgmma there.
+    if (Checks* o = w.machine.checks.get()) {
+      o->onIssue(v->id, w, i, 1u << l, Proxy::generic);
+      o->onTarget(v->id, v->to, *b.cta, b.barrier->offset, b.barrier->phase);
+    }
     postLater(w.machine, [v] {
       if (hasExited(v->origin, v->to, v->count)) return;
       if (Checks* o = v->origin.machine->checks.get())

@@ -8,5 +8,7 @@ namespace dsvc::emulator {
 std::unique_ptr<Checks> makeCounters(Machine& machine);
 // Registers that wgmma uses: accessed while a product is in flight, or without a wgmma.fence since.
 std::unique_ptr<Checks> makeRegisterCheck(Machine& machine);
+// Races, missing proxy fences, scopes too narrow.
+std::unique_ptr<Checks> makeRaceCheck(Machine& machine);
 
 }  // namespace dsvc::emulator

@@ -9,6 +9,8 @@ std::unique_ptr<Checks> makeChecks(Machine& machine) {
   std::vector<std::unique_ptr<Checks>> list;
   if (machine.options.statistics) list.push_back(makeCounters(machine));
   if (machine.options.checked()) list.push_back(makeRegisterCheck(machine));
+  if (machine.options.checked())
+    if (auto races = makeRaceCheck(machine)) list.push_back(std::move(races));
   if (list.empty()) return nullptr;
   if (list.size() == 1) return std::move(list.front());
   return std::make_unique<CheckList>(std::move(list));
