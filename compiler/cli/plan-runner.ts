@@ -11,9 +11,9 @@ import {
 } from '../../ir/interpret/value-bytes.ts';
 import type { RuntimeValue, StateData } from '../../ir/interpret/values.ts';
 import type { WeightCache } from '../../ir/interpret/weights.ts';
-import { functionNamed, type Function, type Module } from '../../ir/module.ts';
+import { functionNamed, raggedBound, type Function, type Module } from '../../ir/module.ts';
 import type { EmittedKernel } from '../../ir/plan.ts';
-import type { Type } from '../../ir/types.ts';
+import type { Dim, Type } from '../../ir/types.ts';
 import { decodePtx } from '../../backends/ptx/decode/index.ts';
 import type { Core, DeviceHandle } from '../../runtime/emulator/device.ts';
 import {
@@ -128,7 +128,7 @@ export class PlanRunner {
       );
       const results = fn.results.map(({ type }, i) => {
         if (type.kind !== 'tensor') throw new Error(`entry @${name}: result ${i} is a ${type.kind}`);
-        const shape = type.dims.map((d) => d.size ?? sizes[d.name!]);
+        const shape = type.dims.map((d) => this.#sizeOf(d, sizes));
         const index = new Map(componentsOf(type, this.#module).map((c, k) => [c.component, k]));
         return readTensor(type, shape, (c) => arrays[i][index.get(c)!]);
       });
@@ -218,6 +218,14 @@ export class PlanRunner {
   }
 
   /** Run-time dims that the inputs' shapes tell, and columns of the page table. */
+  /** The size of an axis at run time: a ragged one as large as its rows can be, in whole groups. */
+  #sizeOf({ name, size }: Dim, sizes: Readonly<Record<string, number>>): number {
+    if (size !== null) return size;
+    const ragged = this.#module.dims.find((d) => d.name === name)?.ragged;
+    if (!ragged) return sizes[name!];
+    return Math.floor(raggedBound(ragged, sizes[ragged.of]) / ragged.align) * ragged.align;
+  }
+
   #sizesOf(fn: Function, inputs: readonly RuntimeValue[]): Readonly<Record<string, number>> {
     const sizes: Record<string, number> = {};
     const put = (d: { readonly name: string | null; readonly size: number | null }, n: number): void => {

@@ -22,6 +22,7 @@ const warns: Kind = { severity: 'warning', always: true, fatal: false };
 const chosen: Kind = { severity: 'error', always: false, fatal: false };
 /** Told with --stats. */
 const notes: Kind = { severity: 'note', always: false, fatal: false };
+const maybe: Kind = { severity: 'warning', always: false, fatal: false };
 const refused: Kind = { severity: 'refused', always: true, fatal: true };
 
 const table: readonly (readonly [code: string, kind: Kind, doc: string])[] = [
@@ -120,7 +121,7 @@ const table: readonly (readonly [code: string, kind: Kind, doc: string])[] = [
     'a size, count, coordinate, state or descriptor computed from data that was never written',
   ],
   ['uninitialised-output', chosen, 'data that was never written, or computed from such, in an output'],
-  ['output-not-written', { ...chosen, severity: 'warning' }, 'bytes of an output that no launch wrote'],
+  ['output-not-written', maybe, 'bytes of an output that no launch wrote'],
   // Performance, with --stats
   ['bank-conflicts', notes, 'lanes that access different words of one bank of shared memory at once'],
   [
@@ -130,6 +131,31 @@ const table: readonly (readonly [code: string, kind: Kind, doc: string])[] = [
   ],
   ['idle-lanes', notes, 'fewer than half of the lanes are active on average'],
   ['short-pipeline', notes, 'most waits for copied data come before the data'],
+  // Races
+  ['race-shared', chosen, 'two threads access the same shared memory, one writes, and nothing orders them'],
+  ['race-global', chosen, 'the same in global memory, between threads, blocks, grids or devices'],
+  [
+    'race-async-shared',
+    chosen,
+    'an asynchronous copy and another access to the same shared memory that nothing orders',
+  ],
+  ['race-async-global', chosen, 'the same in global memory'],
+  ['race-tensor-core', chosen, 'an access to shared memory that a wgmma in flight reads, or may read early'],
+  ['race-scope', chosen, 'accesses that synchronise, but at a scope that does not span their threads'],
+  ['race-same-value', maybe, 'a race of two writes of the same value'],
+  [
+    'missing-proxy-fence',
+    chosen,
+    'plain writes that TMA, a bulk copy or wgmma meets without fence.proxy.async',
+  ],
+  [
+    'read-before-async-write',
+    maybe,
+    'plain reads that a copy overwrites, ordered but without fence.proxy.async: opinions differ',
+  ],
+  ['non-coherent-read', chosen, 'ld.global.nc of data that the launch changes'],
+  ['missing-mbarrier-init-fence', chosen, 'an mbarrier used by others without anything that orders its init'],
+  ['mbarrier-plain-access', chosen, 'a plain or copying access to the bytes of a live mbarrier'],
   // Before anything runs
   ['no-such-kernel', refused, 'the program has no kernel of that name'],
   ['no-such-variable', refused, 'the program has no .global or .const variable of that name'],

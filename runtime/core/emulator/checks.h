@@ -80,7 +80,9 @@ class Checks {
   // --- asynchronous work ----------------------------------------------------------------------------------------
   // An operation was issued; `id` names it in what follows. One warp instruction's lanes may share one.
   virtual void onIssue(uint64_t /*id*/, Warp&, const Insn&, Mask, Proxy) {}
-  // It reads or writes these bytes now.
+  // It will write there and then signal this mbarrier, which is in this phase. Once for each destination.
+  virtual void onTarget(uint64_t /*id*/, const Region&, Cta&, uint32_t /*barrier offset*/, uint64_t /*phase*/) {}
+  // It reads or writes these bytes now. For cp.async, the id's lowest five bits are the lane's.
   virtual void onTransfer(uint64_t /*id*/, const Region&, uint64_t /*at*/, uint64_t /*bytes*/, AccessKind) {}
   // It signalled an mbarrier in this phase, after all its writes.
   virtual void onSignal(uint64_t /*id*/, Cta&, uint32_t /*barrier offset*/, uint64_t /*phase*/) {}
@@ -88,7 +90,11 @@ class Checks {
   virtual void onMbarrierArrive(Warp&, const Insn&, int /*lane*/, Cta&, uint32_t /*offset*/, uint64_t /*phase*/, Order, Scope) {}
   // A wait that saw the phase complete.
   virtual void onMbarrierWait(Warp&, const Insn&, int /*lane*/, Cta&, uint32_t /*offset*/, uint64_t /*phase*/, Order, Scope) {}
-  // A commit group's wait that is over, for the lanes: all but the newest `pending` groups.
+  // cp.async.mbarrier.arrive: an arrival once the lane's cp.asyncs so far are done.
+  virtual void onCopyArrive(Warp&, const Insn&, int /*lane*/, Cta&, uint32_t /*offset*/, uint64_t /*phase*/) {}
+  // The lanes close a group of bulk copies or of cp.asyncs.
+  virtual void onGroupCommit(Warp&, const Insn&, Mask, bool /*bulk*/) {}
+  // A commit group's wait that is over, for the lanes: all but the newest `immediate` groups.
   virtual void onGroupWait(Warp&, const Insn&, Mask, bool /*bulk*/, bool /*readOnly*/) {}
   // This warp's part of a wgmma.mma_async reads 16 bytes at these offsets of its block's shared memory, until the warp
   // has waited for product `number` of its warpgroup.

@@ -122,6 +122,7 @@ struct Cta {
   uint32_t registersFree = 0;  // setmaxnreg's pool, in registers
   std::shared_ptr<CtaAsync> async;
   std::shared_ptr<struct TensorAsync> tensor;  // wgmma in flight (tensor/warpgroup.h)
+  void* races = nullptr;                       // the race check's own
 };
 
 // A kernel launch in progress.

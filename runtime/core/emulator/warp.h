@@ -105,6 +105,7 @@ class Warp {
   uint64_t localStride = 0;
   std::shared_ptr<struct LocalShadow> localShadow;  // with checks on: which bytes of it were written
   const void* recent[8] = {};  // allocations last hit, by instruction
+  void* races = nullptr;       // the race check's own
 
   Path& path() { return paths[current]; }
   Frame& frame() { return *paths[current].frame; }

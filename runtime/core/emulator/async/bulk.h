@@ -21,6 +21,9 @@ struct Destination {
 std::vector<Destination> destinationsOf(Warp& w, const Insn& i, int lane, const Place& to, uint64_t bytes, uint64_t barrierAddress,
                                         bool multicast, uint32_t mask);
 
+// Tells the checks of a destination.
+void tellTarget(Machine& machine, uint64_t id, const Destination& d);
+
 // A copy out of shared memory: `read` takes the source's bytes, `write` brings them to memory later.
 void storeLater(Machine& machine, std::shared_ptr<AsyncOperation> operation, std::function<void()> read, std::function<void()> write);
 

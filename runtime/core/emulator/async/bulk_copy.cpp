@@ -47,6 +47,13 @@ std::vector<Destination> destinationsOf(Warp& w, const Insn& i, int lane, const 
   return found;
 }
 
+void tellTarget(Machine& machine, uint64_t id, const Destination& d) {
+  if (!machine.checks) return;
+  Misuse misuse;
+  if (const Mbarrier* b = findMbarrier(*d.signal.cta, d.signal.offset, misuse))
+    machine.checks->onTarget(id, d.to, *d.signal.cta, d.signal.offset, b->phase);
+}
+
 void storeLater(Machine& machine, std::shared_ptr<AsyncOperation> operation, std::function<void()> read, std::function<void()> write) {
   postLater(machine, [&machine, operation, read = std::move(read), write = std::move(write)] {
     read();
@@ -124,6 +131,7 @@ Flow copyToShared(Warp& w, const Insn& i, Mask m) {
     if (Checks* o = w.machine.checks.get()) o->onIssue(id, w, i, 1u << l, Proxy::async);
     uint32_t mask = x.multicast ? w.in<uint32_t>(x.mask)[l] : 0;
     for (Destination& d : destinationsOf(w, i, l, to, n, x.barrier.of(w, l), x.multicast, mask)) {
+      tellTarget(w.machine, id, d);
       auto t = std::make_shared<Transfer>(Transfer{Origin(w, i, l), id, regionOf(from), d.to, d.signal, n, x.reduce});
       postLater(w.machine, [t] {
         if (hasExited(t->origin, t->to, t->bytes)) return;

@@ -71,9 +71,9 @@ void postLater(Machine& machine, std::function<void()> work) {
 }
 
 uint64_t nextOperation() {
-  // Only tells operations apart; no result depends on it.
+  // Only tells operations apart; no result depends on it. The lowest five bits are free for a lane.
   static std::atomic<uint64_t> last{0};
-  return ++last;
+  return last += kLanes;
 }
 
 bool hasExited(const Cta& cta) { return cta.finished || (cta.started && cta.liveThreads == 0); }

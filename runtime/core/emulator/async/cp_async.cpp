@@ -23,7 +23,7 @@ struct SmallCopies {
   std::shared_ptr<AsyncOperation> operation;
   struct One {
     Region to, from;
-    uint32_t bytes, fromSource;
+    uint32_t bytes, fromSource, lane;
   };
   std::vector<One> list;
 };
@@ -44,10 +44,10 @@ void runCopies(const SmallCopies& c) {
     uint8_t data[16] = {}, known[16];
     for (uint8_t& k : known) k = 1;
     if (one.fromSource) {
-      if (o) o->onTransfer(c.id, one.from, 0, one.fromSource, AccessKind::read);
+      if (o) o->onTransfer(c.id + one.lane, one.from, 0, one.fromSource, AccessKind::read);
       one.from.load(0, data, known, one.fromSource);
     }
-    if (o) o->onTransfer(c.id, one.to, 0, one.bytes, AccessKind::write);
+    if (o) o->onTransfer(c.id + one.lane, one.to, 0, one.bytes, AccessKind::write);
     one.to.save(0, data, known, one.bytes);
   }
   finish(*c.operation, machine);
@@ -77,7 +77,7 @@ Flow copySmall(Warp& w, const Insn& i, Mask m) {
       w.report(i, l, Severity::error, "emu/misaligned", format("cp.async of %u bytes from 0x%" PRIx64, x.bytes, source),
                "align the source to the size of the copy");
     if (!to.bytes || (take && !from.bytes)) continue;
-    c->list.push_back({regionOf(to), regionOf(from), x.bytes, take});
+    c->list.push_back({regionOf(to), regionOf(from), x.bytes, take, static_cast<uint32_t>(l)});
   }
   for (int l : lanesOf(m)) mine.copies[l].add(c->operation);
   if (Checks* o = w.machine.checks.get()) o->onIssue(c->id, w, i, m, Proxy::generic);
@@ -117,7 +117,7 @@ Flow linkToBarrier(Warp& w, const Insn& i, Mask m) {
     };
     auto waits = mine.copies[l].unfinished();
     auto a = std::make_shared<Arrival>(Arrival{Origin(w, i, l), nextOperation(), promise(*p.cta, *p.barrier), waits.size()});
-    if (Checks* o = w.machine.checks.get()) o->onIssue(a->id, w, i, 1u << l, Proxy::generic);
+    if (Checks* o = w.machine.checks.get()) o->onCopyArrive(w, i, l, *p.cta, p.barrier->offset, p.barrier->phase);
     Machine& machine = w.machine;
     auto arrive = [a, &machine] { postLater(machine, [a] { signalArrival(a->origin, a->id, a->signal); }); };
     if (waits.empty()) arrive();
@@ -136,14 +136,17 @@ CommitGroups* groupsOf(Warp& w, const Insn& i) { return i.flags & kBulk ? asyncO
 Flow commit(Warp& w, const Insn& i, Mask m) {
   CommitGroups* groups = groupsOf(w, i);
   for (int l : lanesOf(m)) groups[l].commit();
+  if (Checks* o = w.machine.checks.get()) o->onGroupCommit(w, i, m, i.flags & kBulk);
   return Flow::next;
 }
 
 Flow waitGroups(Warp& w, const Insn& i, Mask m) {
   CommitGroups* groups = groupsOf(w, i);
   Path& path = w.path();
-  if ((i.flags & kAll) && path.stage == 0)
+  if ((i.flags & kAll) && path.stage == 0) {
     for (int l : lanesOf(m)) groups[l].commit();
+    if (Checks* o = w.machine.checks.get()) o->onGroupCommit(w, i, m, i.flags & kBulk);
+  }
   path.stage = 1;
   for (int l : lanesOf(m))
     if (!groups[l].settled(static_cast<size_t>(i.immediate), i.flags & kReadOnly)) return w.block(WaitKind::asyncGroup);

@@ -60,7 +60,11 @@ Flow storeAsync(Warp& w, const Insn& i, Mask m) {
       w.machine.poison->lanesOfRegister(w, x.values[k], lanes, x.element == 8 ? 2 : 1);
       for (uint32_t n = 0; n < x.element; n += 4) std::memcpy(v->poison + x.element * k + n, &lanes[l], 4);
     }
-    if (Checks* o = w.machine.checks.get()) o->onIssue(v->id, w, i, 1u << l, Proxy::async);
+    // Not the async proxy: the ISA lists bulk copies and wgmma there.
+    if (Checks* o = w.machine.checks.get()) {
+      o->onIssue(v->id, w, i, 1u << l, Proxy::generic);
+      o->onTarget(v->id, v->to, *b.cta, b.barrier->offset, b.barrier->phase);
+    }
     postLater(w.machine, [v] {
       if (hasExited(v->origin, v->to, v->count)) return;
       if (Checks* o = v->origin.machine->checks.get())

@@ -239,6 +239,7 @@ Flow loadTensor(Warp& w, const Insn& i, Mask active) {
     if (Checks* o = w.machine.checks.get()) o->onIssue(b.id, w, i, 1u << l, Proxy::async);
     uint32_t mask = x.multicast ? w.in<uint32_t>(x.mask)[l] : 0;
     for (Destination& d : destinationsOf(w, i, l, to, b.map.boxBytes, x.barrier.of(w, l), x.multicast, mask)) {
+      tellTarget(w.machine, b.id, d);
       auto one = std::make_shared<Box>(b);
       one->memory = d.to;
       one->signal = d.signal;

@@ -38,6 +38,15 @@ class CheckList : public Checks {
   void onIssue(uint64_t a, Warp& b, const Insn& c, Mask d, Proxy e) override {
     for (auto& check : list_) check->onIssue(a, b, c, d, e);
   }
+  void onTarget(uint64_t a, const Region& b, Cta& c, uint32_t d, uint64_t e) override {
+    for (auto& check : list_) check->onTarget(a, b, c, d, e);
+  }
+  void onCopyArrive(Warp& a, const Insn& b, int c, Cta& d, uint32_t e, uint64_t f) override {
+    for (auto& check : list_) check->onCopyArrive(a, b, c, d, e, f);
+  }
+  void onGroupCommit(Warp& a, const Insn& b, Mask c, bool d) override {
+    for (auto& check : list_) check->onGroupCommit(a, b, c, d);
+  }
   void onTransfer(uint64_t a, const Region& b, uint64_t c, uint64_t d, AccessKind e) override {
     for (auto& check : list_) check->onTransfer(a, b, c, d, e);
   }

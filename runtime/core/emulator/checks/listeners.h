@@ -17,5 +17,7 @@ std::unique_ptr<Checks> makeRegisterCheck(Machine& machine);
 // Uninitialised data that reaches an address, a predicate, an operand or an output; whether the options ask for any.
 std::unique_ptr<Checks> makePoison(Machine& machine);
 bool wantsPoison(const Options& options);
+// Races, missing proxy fences, scopes too narrow.
+std::unique_ptr<Checks> makeRaceCheck(Machine& machine);
 
 }  // namespace dsvc::emulator

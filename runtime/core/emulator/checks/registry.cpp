@@ -14,6 +14,8 @@ std::unique_ptr<Checks> makeChecks(Machine& machine) {
   }
   if (machine.options.checked()) list.push_back(makeRegisterCheck(machine));
   if (wantsPoison(machine.options)) list.push_back(makePoison(machine));
+  if (machine.options.checked())
+    if (auto races = makeRaceCheck(machine)) list.push_back(std::move(races));
   if (list.empty()) return nullptr;
   if (list.size() == 1) return std::move(list.front());
   return std::make_unique<CheckList>(std::move(list));
