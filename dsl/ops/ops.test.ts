@@ -230,7 +230,10 @@ test.each(cases)('%s', async (_, body, lines) => {
 });
 
 test('every op of the IR is reached', () => {
-  // What only passes make: kernels, and ops fused with quantisation.
-  const made = ['launch', 'rms_norm_quantize', 'silu_mul_quantize'];
+  // What only passes make: kernels, ops fused with quantisation, and ops of backward passes.
+  const made = [
+    ...['launch', 'rms_norm_quantize', 'silu_mul_quantize', 'scatter_add', 'grouped_wgrad'],
+    ...['gather_choices', 'scatter_choices', 'group_choices', 'ungroup_choices', 'attention_gradient'],
+  ];
   expect(opNames().filter((op) => !reached.has(op) && !made.includes(op))).toEqual([]);
 });

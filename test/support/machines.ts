@@ -2,7 +2,7 @@
 // is wanted, in the functional interpreter of PTX text. Both have memory at addresses and the same launches.
 import { decodePtx } from '../../backends/ptx/decode/index.ts';
 import type { EmittedKernel } from '../../ir/plan.ts';
-import type { Core, DeviceHandle, DeviceSettings } from '../../runtime/emulator/device.ts';
+import type { Core, DeviceHandle, DeviceSettings, Report } from '../../runtime/emulator/device.ts';
 import { loadCore } from '../../runtime/emulator/load-core.ts';
 import { encodeTensorMap, type TensorMapDType } from '../../runtime/emulator/tensor-map.ts';
 import { hasNative } from '../../runtime/native.ts';
@@ -47,8 +47,12 @@ export type Engine = 'core' | 'text';
 /** The core, where it is built. */
 export const defaultEngine: Engine = hasNative() ? 'core' : 'text';
 
-export const machineOf = (engine: Engine, settings: DeviceSettings = {}): Machine =>
-  engine === 'core' ? new CoreMachine(settings) : new TextMachine();
+/** `onReports`: gets what the core says of a launch; without it an error throws. */
+export const machineOf = (
+  engine: Engine,
+  settings: DeviceSettings = {},
+  onReports?: (reports: readonly Report[]) => void,
+): Machine => (engine === 'core' ? new CoreMachine(settings, onReports) : new TextMachine());
 
 class TextMachine implements Machine {
   readonly #memory = new DeviceMemory();
@@ -85,7 +89,10 @@ class CoreMachine implements Machine {
   readonly #device: DeviceHandle;
   readonly #lengths = new Map<number, number>();
 
-  constructor(settings: DeviceSettings) {
+  readonly #onReports: ((reports: readonly Report[]) => void) | undefined;
+
+  constructor(settings: DeviceSettings, onReports?: (reports: readonly Report[]) => void) {
+    this.#onReports = onReports;
     this.#device = this.#core.createDevice({ checks: ['all'], ...settings });
   }
 
@@ -124,6 +131,7 @@ class CoreMachine implements Machine {
       },
       { seed: 2 * seed + Number(order === 'reverse') },
     );
+    if (this.#onReports) return this.#onReports(reports);
     const [error] = reports.filter((r) => r.severity === 'error');
     if (error)
       throw new Error(

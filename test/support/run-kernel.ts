@@ -14,7 +14,7 @@ import type { RuntimeValue } from '../../ir/interpret/values.ts';
 import type { Function, Module, Value } from '../../ir/module.ts';
 import type { EmittedKernel, Extent } from '../../ir/plan.ts';
 import { dimsOf, type Dim, type RoutingType } from '../../ir/types.ts';
-import type { DeviceSettings } from '../../runtime/emulator/device.ts';
+import type { DeviceSettings, Report } from '../../runtime/emulator/device.ts';
 import { defaultEngine, machineOf, type Engine, type LaunchTensorMap } from './machines.ts';
 import { unwritten, type Order } from './ptx-run.ts';
 
@@ -30,6 +30,9 @@ export interface RunOptions {
   readonly engine?: Engine;
   /** Of the core. */
   readonly tensorCore?: DeviceSettings['tensorCore'];
+  readonly settings?: DeviceSettings;
+  /** Gets what the core says of the launch; without it an error throws. */
+  readonly onReports?: (reports: readonly Report[]) => void;
   readonly order?: Order;
   /** Sizes of run-time dims that no input tells, and of ragged dims when they should be smaller than their bound. */
   readonly sizes?: Readonly<Record<string, number>>;
@@ -101,7 +104,11 @@ export function runKernel(
   const alignOf = (type: RoutingType): number =>
     module.dims.find((d) => d.name === type.slots.name)!.ragged!.align;
   const { engine = defaultEngine, tensorCore, order, seed } = options;
-  const memory = machineOf(engine, { ...(tensorCore && { tensorCore }) });
+  const memory = machineOf(
+    engine,
+    { ...options.settings, ...(tensorCore && { tensorCore }) },
+    options.onReports,
+  );
   const addresses = new Map<string, number>();
   const pageColumns = new Map<string, number>();
   const put = (value: string, arrays: Map<string, Uint8Array>): void => {

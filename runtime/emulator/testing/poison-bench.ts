@@ -7,6 +7,14 @@ import type { DeviceSettings, Report } from '../device.ts';
  * A kernel with the buffers `known` (1024 words, 0, 1, 2, …) at %rd1, `raw` (1024 words, never written) at %rd2 and
  * `out` (1024 words, an output) at %rd3; 4 * %tid.x is added to each in %rd11, %rd12, %rd13. %r0 is %tid.x.
  */
+const poisonChecks = [
+  'uninitialised-address',
+  'uninitialised-predicate',
+  'uninitialised-operand',
+  'uninitialised-output',
+  'output-not-written',
+];
+
 export const poisonKernel = (body: string, head = ''): string =>
   moduleOf(
     '.param .u64 p_known, .param .u64 p_raw, .param .u64 p_out',
@@ -31,7 +39,8 @@ export interface Findings {
 /** Launches the kernel, then asks what `out` lacks. */
 export function runPoisoned(body: string, launch: Launch & { readonly head?: string } = {}): Findings {
   const ptx = poisonKernel(body, launch.head);
-  const settings: DeviceSettings = { checks: ['all'], ...launch.settings };
+  // Threads of these kernels write one word all together: races are not what they are about.
+  const settings: DeviceSettings = { checks: poisonChecks, ...launch.settings };
   const bench = new Bench(settings);
   const { core, device } = bench;
   const words = new Uint32Array(1024).map((_, k) => k);

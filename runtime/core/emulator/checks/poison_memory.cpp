@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "poison.h"
@@ -112,6 +113,20 @@ void Poison::store(Warp& w, const Insn& i, const Accesses& a) {
   }
 }
 
+namespace {
+// Bytes of memory that an and or an or with this operand sets bits of. Kernels build packed fields so, bit by bit; memory
+// knows bytes, so a byte of which some bits were set counts as known.
+uint32_t bytesSetBy(const DecodedInsn& d, uint64_t operand, uint32_t bytes) {
+  const bool clears = std::find(d.modifiers.begin(), d.modifiers.end(), Modifier::and_) != d.modifiers.end();
+  const bool sets = std::find(d.modifiers.begin(), d.modifiers.end(), Modifier::or_) != d.modifiers.end();
+  if (!clears && !sets) return 0;
+  uint32_t found = 0;
+  for (uint32_t k = 0; k < bytes && k < 8; ++k)
+    if ((operand >> 8 * k & 0xff) != (clears ? 0xffu : 0u)) found |= 1u << k;
+  return found;
+}
+}  // namespace
+
 // The old value goes to the result, and into the new one but for an exchange.
 void Poison::atomic(Warp& w, const Insn& i, const Accesses& a) {
   const DecodedInsn& d = w.decoded(i);
@@ -131,8 +146,15 @@ void Poison::atomic(Warp& w, const Insn& i, const Accesses& a) {
       const bool isFirst = !(s.any[g[k]] & w.path().lanes & ((1u << l) - 1));
       poison(s, g[k], 1u << l, isFirst ? origin : s.origin[g[k]]);
     }
-    const bool poisoned = exchanges ? given : true;
-    mark(w, i, a, l, a.offsets[l], a.bytes, poisoned ? (1u << a.bytes) - 1 : 0, origin);
+    uint32_t poisoned = exchanges && !given ? 0 : (1u << a.bytes) - 1;
+    if (!exchanges && !given) {
+      const Code& code = *w.frame().code;
+      const Slot value = code.operands[static_cast<size_t>(&i - code.insns.data())].reads.back();
+      poisoned &= ~bytesSetBy(d, a.bytes == 8 ? w.in<uint64_t>(value)[l] : w.in<uint32_t>(value)[l], a.bytes);
+      for (uint32_t k = 0; set && k < a.bytes; ++k)
+        if (holdsAll(*set, a.offsets[l] + k, 1)) poisoned &= ~(1u << k);
+    }
+    mark(w, i, a, l, a.offsets[l], a.bytes, poisoned, origin);
   }
 }
 

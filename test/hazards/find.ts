@@ -1,0 +1,72 @@
+// Runs a kernel, or a mutant of it, and says what the emulator finds.
+import type { EmittedKernel } from '../../ir/plan.ts';
+import { inputsFor, manyTokens } from '../kernels/inputs.ts';
+import type { KernelCase } from '../kernels/models.ts';
+import { runKernel } from '../support/run-kernel.ts';
+import type { Mutant } from './mutants.ts';
+
+/** Instructions of warps after which a mutant counts as hanging: some ten times what the kernels take. */
+const maxInstructions = 1_000_000;
+
+/**
+ * What is reported under the seeds, "error emu/… (line …): …"; with `first` no more seeds than it takes to have
+ * something. `warnings`: those too.
+ */
+export function findingsOf(
+  { fn, module }: KernelCase,
+  kernel: EmittedKernel,
+  seeds: readonly number[],
+  how: 'first' | 'all',
+  warnings = false,
+): readonly string[] {
+  const { values, launchSizes } = inputsFor(fn, module, manyTokens(fn, module), 1);
+  const found: string[] = [];
+  for (const seed of seeds) {
+    if (how === 'first' && found.length > 0) break;
+    try {
+      runKernel(kernel, fn, module, values, {
+        ...{ engine: 'core', sizes: launchSizes, seed, atMost: 2 },
+        settings: { maxInstructions, tensorCore: 'f32' },
+        onReports: (reports) => {
+          for (const r of reports)
+            if (r.severity === 'error' || (warnings && r.severity === 'warning'))
+              found.push(`${r.severity} ${r.code} (line ${r.ptxLine}): ${r.message}`);
+        },
+      });
+    } catch (error) {
+      // A mutant may compute wrongly as well, and write where it should not; what counts is what the emulator says.
+      if (!(error instanceof Error && error.message.startsWith('runKernel: '))) throw error;
+    }
+  }
+  return found;
+}
+
+interface Redundant {
+  readonly family: string;
+  readonly original: RegExp;
+  readonly why: string;
+}
+
+/** Synchronisation that a kernel could do without, each with the reason. */
+const redundancies: readonly Redundant[] = [
+  {
+    family: 'gemm',
+    original: /^fence\.mbarrier_init\.release\.cluster/,
+    why:
+      'the kernel has no cluster: bar.sync 0 behind it orders the inits before all uses in the block, and copies signal ' +
+      'mbarriers through the generic proxy, so no other proxy and no other block has to see them',
+  },
+  {
+    family: 'gemm',
+    original: /^cp\.async\.wait_all/,
+    why:
+      'every copy of the scale warp is waited for by the math warps, through cp.async.mbarrier.arrive on the full barrier, ' +
+      'before the block ends; the warp itself reads nothing of them',
+  },
+];
+
+/** Why a mutant is as right as the kernel; null when it is not. */
+export function redundant({ kernel }: KernelCase, { original, change }: Mutant): string | null {
+  if (change !== 'deleted') return null;
+  return redundancies.find((r) => r.family === kernel.family && r.original.test(original))?.why ?? null;
+}
