@@ -20,7 +20,7 @@ uint32_t uniform(Warp& w, const Insn& i, Slot s, Mask m, const char* what) {
   uint32_t first = v[std::countr_zero(m)];
   for (int l : lanesOf(m))
     if (v[l] != first) {
-      w.report(i, l, Severity::error, "emu/barrier-operands", format("lanes of one warp give different %s: %u and %u", what, first, v[l]), "");
+      w.report(i, l, Severity::error, "emu/barrier-operands", format("lanes of one warp give different %s: %u and %u", what, first, v[l]), "compute them from values that all lanes of the warp share");
       break;
     }
   return first;
@@ -35,13 +35,13 @@ Flow barrier(Warp& w, const Insn& i, Mask m) {
     Flow otherwise;
     if (e.aligned && !w.converged(i, m, otherwise)) return otherwise;
     if (id > 15) {
-      w.report(i, -1, Severity::error, "emu/barrier-operands", format("barrier %u: a block has barriers 0 to 15", id), "");
+      w.report(i, -1, Severity::error, "emu/barrier-operands", format("barrier %u: a block has barriers 0 to 15", id), "use one of the sixteen barriers");
       return Flow::next;
     }
     NamedBarrier& b = cta.barriers[id];
     uint32_t count = e.count == slot::kNone ? 0 : uniform(w, i, e.count, m, "thread counts");
     if (e.count != slot::kNone && (count == 0 || count % kLanes)) {
-      w.report(i, -1, Severity::error, "emu/barrier-operands", format("a count of %u threads: it must be a multiple of 32", count), "");
+      w.report(i, -1, Severity::error, "emu/barrier-operands", format("a count of %u threads: it must be a multiple of 32", count), "count whole warps");
       return Flow::next;
     }
     bool reduces = e.reduce != Reduce::none;
@@ -64,7 +64,8 @@ Flow barrier(Warp& w, const Insn& i, Mask m) {
     b.arrived += lanes;
     if (count && b.arrived > b.expected) {
       w.report(i, -1, Severity::error, "emu/barrier-operands",
-               format("barrier %u: %u threads arrived, %u were expected", id, b.arrived, b.expected), "");
+               format("barrier %u: %u threads arrived, %u were expected", id, b.arrived, b.expected),
+               "let as many threads meet as the count says, and all give the same count");
       return Flow::next;
     }
     if (reduces) {

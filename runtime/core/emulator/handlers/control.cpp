@@ -73,7 +73,7 @@ Flow call(Warp& w, const Insn& i, Mask m) {
     int first = std::countr_zero(m);
     uint64_t address = a[first], k = address / kFunctionAddresses - 1;
     if (address % kFunctionAddresses || address == 0 || k >= program.functions.size()) {
-      w.report(i, first, Severity::error, "emu/bad-call", format("an indirect call to 0x%" PRIx64 ", which is no function", address), "");
+      w.report(i, first, Severity::error, "emu/bad-call", format("an indirect call to 0x%" PRIx64 ", which is no function", address), "call an address that mov took of a .func of this module");
       return w.exitLanes(i, m);
     }
     callee = &program.functions[k];
