@@ -150,3 +150,31 @@ DONE:`,
     'fffffff1 f3f2f1f0 f7f6f5f4 f0 f1 f2 f3',
   ]);
 });
+
+test('a write to a block of the cluster that has not begun', () => {
+  // Under some seeds block 0 writes before block 1 has had its first turn.
+  const ptx = moduleOf(
+    '.param .u64 memory',
+    `.shared .align 4 .b8 cell[4];
+ld.param.u64 %rd1, [memory];
+mov.u32 %r1, %cluster_ctarank;
+mov.u32 %r2, cell;
+xor.b32 %r3, %r1, 1;
+mapa.shared::cluster.u32 %r4, %r2, %r3;
+add.u32 %r5, %r1, 7;
+st.shared::cluster.u32 [%r4], %r5;
+barrier.cluster.arrive;
+barrier.cluster.wait;
+ld.shared.u32 %r6, [cell];
+mul.wide.u32 %rd2, %r1, 4;
+add.u64 %rd1, %rd1, %rd2;
+st.global.u32 [%rd1], %r6;`,
+  );
+  for (const seed of seeds) {
+    const bench = new Bench({ seed, checks: [] });
+    const memory = bench.buffer(16, 'memory');
+    const launch = { grid: [2, 1, 1], block: [1, 1, 1], cluster: [2, 1, 1] } as const;
+    expect(bench.run(ptx, [memory], launch)).toEqual([]);
+    expect(bench.words(memory, 2)).toEqual([8, 7]);
+  }
+});

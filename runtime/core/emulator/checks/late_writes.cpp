@@ -87,8 +87,9 @@ class LateWrites : public Checks {
   Block& blockOf(const Cta& cta) {
     Block& b = blocks_[&cta];
     if (b.global.empty()) {
-      b.global.resize(cta.warps.size() + 1);
-      b.shared.resize(cta.warps.size());
+      // Not cta.warps: a block of the cluster that has not had a turn has none yet.
+      b.global.resize(cta.grid->warpsPerCta + 1);
+      b.shared.resize(cta.grid->warpsPerCta);
     }
     return b;
   }
@@ -116,13 +117,12 @@ class LateWrites : public Checks {
   }
 
   void write(Warp& w, const Accesses& a) {
-    Block& block = blockOf(w.cta);
     const bool global = a.space == Space::global;
-    Log& log = global ? global_ : blockOf(*a.cta).late;
+    // What goes to another block's shared memory is seen at once.
+    if (!global && a.cta != &w.cta) return settle(a);
+    Block& block = blockOf(w.cta);
+    Log& log = global ? global_ : block.late;
     auto& list = global ? block.global[w.index] : block.shared[w.index];
-    // Another block's shared memory: its own log, published with this warp's by time alone.
-    const bool remote = !global && a.cta != &w.cta;
-    if (remote) return settle(a);
     for (int l : lanesOf(a.lanes)) {
       const uint8_t* now = bytesOf(a, l);
       eachGroup(addressOf(a, l), a.bytes, [&](uint64_t group, uint32_t mask, int64_t at) {

@@ -114,12 +114,13 @@ void Poison::store(Warp& w, const Insn& i, const Accesses& a) {
 }
 
 namespace {
+bool setsBits(const DecodedInsn& d) {
+  return std::any_of(d.modifiers.begin(), d.modifiers.end(), [](Modifier m) { return m == Modifier::and_ || m == Modifier::or_; });
+}
 // Bytes of memory that an and or an or with this operand sets bits of. Kernels build packed fields so, bit by bit; memory
 // knows bytes, so a byte of which some bits were set counts as known.
 uint32_t bytesSetBy(const DecodedInsn& d, uint64_t operand, uint32_t bytes) {
   const bool clears = std::find(d.modifiers.begin(), d.modifiers.end(), Modifier::and_) != d.modifiers.end();
-  const bool sets = std::find(d.modifiers.begin(), d.modifiers.end(), Modifier::or_) != d.modifiers.end();
-  if (!clears && !sets) return 0;
   uint32_t found = 0;
   for (uint32_t k = 0; k < bytes && k < 8; ++k)
     if ((operand >> 8 * k & 0xff) != (clears ? 0xffu : 0u)) found |= 1u << k;
@@ -148,9 +149,13 @@ void Poison::atomic(Warp& w, const Insn& i, const Accesses& a) {
     }
     uint32_t poisoned = exchanges && !given ? 0 : (1u << a.bytes) - 1;
     if (!exchanges && !given) {
-      const Code& code = *w.frame().code;
-      const Slot value = code.operands[static_cast<size_t>(&i - code.insns.data())].reads.back();
-      poisoned &= ~bytesSetBy(d, a.bytes == 8 ? w.in<uint64_t>(value)[l] : w.in<uint32_t>(value)[l], a.bytes);
+      if (setsBits(d)) {
+        const Code& code = *w.frame().code;
+        const auto& reads = code.operands[static_cast<size_t>(&i - code.insns.data())].reads;
+        const Slot value = reads.empty() ? slot::kNone : reads.back();
+        if (value != slot::kNone)
+          poisoned &= ~bytesSetBy(d, a.bytes == 8 ? w.in<uint64_t>(value)[l] : w.in<uint32_t>(value)[l], a.bytes);
+      }
       for (uint32_t k = 0; set && k < a.bytes; ++k)
         if (holdsAll(*set, a.offsets[l] + k, 1)) poisoned &= ~(1u << k);
     }
