@@ -24,6 +24,9 @@ export const inferencePasses = (): readonly Pass[] => [
   selectKernels,
 ];
 
+/** Before autodiff, where a loss is differentiated and nothing else is done to it. */
+export const gradientPasses = (): readonly Pass[] => [specialize, canonicalize];
+
 /** The same for training: what is done to a step, with the schedule of its micro-batches. */
 export const trainingPasses = (): readonly Pass[] => [
   specialize,

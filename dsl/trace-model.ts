@@ -3,7 +3,7 @@
 import { FunctionBuilder } from '../ir/builder.ts';
 import { DiagnosticError, type Diagnostic } from '../ir/diagnostics.ts';
 import type { DType } from '../ir/formats/dtypes.ts';
-import type { Attributes, Function, Module, StateDeclaration } from '../ir/module.ts';
+import type { Attributes, Function, Module, StateDeclaration, Value } from '../ir/module.ts';
 import {
   dim,
   tensor,
@@ -30,6 +30,8 @@ export interface TraceOptions {
   readonly precision?: PrecisionName;
   /** Bounds of run-time dims by name; settings of dims and options took effect when the file was loaded. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** `inference` (default): @prefill and @decode. `training`: @loss, over packed sequences with a target per output. */
+  readonly entries?: 'inference' | 'training';
 }
 
 export interface TracedModel {
@@ -45,7 +47,7 @@ export interface TracedModel {
  */
 export function traceModel(
   model: Model,
-  { precision = 'bf16', settings = {} }: TraceOptions = {},
+  { precision = 'bf16', settings = {}, entries = 'inference' }: TraceOptions = {},
 ): TracedModel {
   const { value, diagnostics } = collecting({}, () => {
     const trace = new ModuleTrace({
@@ -59,6 +61,10 @@ export function traceModel(
     const forward = traceForward(trace, model);
     if (!forward) return null;
     trace.functions.push(forward);
+    if (entries === 'training') {
+      trace.functions.push(lossEntry(trace, forward, model));
+      return trace.module;
+    }
     trace.functions.push(
       entry(trace, forward, 'prefill', { tokens: toIr(tokens), keys: toIr(tokens) }, model),
     );
@@ -203,14 +209,13 @@ function checkLogits(model: Model, logits: unknown, f: FunctionTrace): boolean {
   return false;
 }
 
-/** An entry: the block @forward with its run-time dims bound. */
-function entry(
+/** A call of @forward with its run-time dims bound, in a function of its own. */
+function callForward(
   trace: ModuleTrace,
   forward: Function,
-  name: string,
   binding: Record<'tokens' | 'keys', IrDim>,
   model: Model,
-): Function {
+): { b: FunctionBuilder; results: readonly Value[] } {
   const b = new FunctionBuilder(trace.context);
   b.span = model.at;
   const [sequenceDim, outputDim] = [toIr(sequences), toIr(outputs)];
@@ -226,12 +231,48 @@ function entry(
     forward.results[0].name,
     ...forward.arguments.filter((a) => a.inout).map((a) => a.value.name),
   ]);
+  return { b, results };
+}
+
+/** An entry: the block @forward with its run-time dims bound. */
+function entry(
+  trace: ModuleTrace,
+  forward: Function,
+  name: string,
+  binding: Record<'tokens' | 'keys', IrDim>,
+  model: Model,
+): Function {
+  const { b, results } = callForward(trace, forward, binding, model);
   const n = forward.results.length;
   return b.finish({
     kind: 'entry',
     name,
     results: results.slice(0, n),
     finals: results.slice(n),
+    span: model.at,
+  });
+}
+
+/**
+ * @loss: the mean cross entropy of the outputs that have a target, f32[1]. Targets are vocabulary indices, −1 for an
+ * output that counts for nothing (the last token of a sequence).
+ */
+function lossEntry(trace: ModuleTrace, forward: Function, model: Model): Function {
+  const { b, results } = callForward(trace, forward, { tokens: toIr(tokens), keys: toIr(tokens) }, model);
+  const outputDim = toIr(outputs);
+  const targets = b.argument('targets', tensor('i32', [outputDim]));
+  const f32 = (...dims: IrDim[]): TensorType => tensor('f32', dims);
+  const each = b.one('cross_entropy', [results[0], targets]);
+  const none = b.one('const', [], { value: 0 }, tensor('i32', [outputDim]));
+  const counts = b.one('cast', [b.one('ge', [targets, none])], {}, f32(outputDim));
+  const [total, count] = [each, counts].map((v) => b.one('sum', [v], { axes: [0] }));
+  const mean = b.one('div', [total, count]);
+  const loss = b.one('reshape', [mean], {}, f32(dim(null, 1)), 'loss');
+  return b.finish({
+    kind: 'entry',
+    name: 'loss',
+    results: [loss],
+    finals: results.slice(forward.results.length),
     span: model.at,
   });
 }

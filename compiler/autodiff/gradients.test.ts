@@ -297,6 +297,17 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     from: 0.1,
     to: 1,
   })),
+  cross_entropy: [
+    {
+      text: fn(
+        '%x: f32[4, 6]',
+        'f32[4]',
+        '%t = const {values = [5, 0, -1, 2]} : i32[4]',
+        '%y = cross_entropy %x, %t : f32[4]',
+        'return %y',
+      ),
+    },
+  ],
   routing_field: [
     {
       text: fn(

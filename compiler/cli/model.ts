@@ -13,6 +13,8 @@ export interface TraceRequest {
   readonly precision: 'f32' | 'bf16' | 'fp8';
   readonly target: string;
   readonly set: Readonly<Record<string, string>>;
+  /** Which entries the module gets; default inference. */
+  readonly entries?: 'inference' | 'training';
 }
 
 /**
@@ -30,6 +32,7 @@ export async function loadAndTrace(path: string, request: TraceRequest, terminal
   const { module, diagnostics } = traceModel(loaded.model, {
     precision: request.precision,
     settings: request.set,
+    entries: request.entries,
   });
   for (const d of diagnostics) terminal.report(d);
   const targeted: Module = { ...module, attributes: { ...module.attributes, target: request.target } };

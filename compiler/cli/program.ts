@@ -154,6 +154,8 @@ function addRun(program: Command, act: Act): void {
     .description(
       'Runs an entry of a model file or a bundle on a checkpoint.\n\n' +
         '--entry prefill: input_ids [B, T] i64 gives logits [B, T, V] f32 of all positions.\n' +
+        '--entry gradients: gives loss [1] (mean cross entropy of the next tokens) and the gradient of every parameter\n' +
+        'under its name in the checkpoint.\n' +
         '--entry decode --steps N: input_ids holds the prompt; gives prefill_logits, generated_ids [B, N], step_logits\n' +
         '[B, N+1, V] (row 0: the last prompt position; row i: after feeding generated_ids[i-1]) and the caches as\n' +
         'cache.L.<field> [B, T+N, …]. The next token is the largest logit, the lowest index on ties, unless the input\n' +
@@ -168,7 +170,7 @@ function addRun(program: Command, act: Act): void {
       'ref: the reference interpreter, on the IR after all passes; emulator: the PTX, on an emulated H800',
       'ref',
     )
-    .addOption(new Option('--entry <name>', 'prefill or decode').default('prefill'))
+    .addOption(new Option('--entry <name>', 'prefill, decode or gradients').default('prefill'))
     .addOption(new Option('--steps <n>', 'tokens to generate (decode)').argParser(wholeNumber('--steps', 0)));
   addModelFlags(command, 'fp8 for FP8 checkpoints, else f32');
   command

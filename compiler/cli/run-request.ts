@@ -7,7 +7,7 @@ import { badUsage, checkNames } from './names.ts';
 import type { RunOptions } from './options.ts';
 
 const devices = ['ref', 'emulator'];
-const entries = ['prefill', 'decode'];
+const entries = ['prefill', 'decode', 'gradients'];
 
 /** What is wrong with the flags together. Throws UsageError. */
 export function checkRequest(path: string, options: RunOptions): void {
@@ -15,7 +15,13 @@ export function checkRequest(path: string, options: RunOptions): void {
   checkNames('entry', 'entries', [options.entry], entries);
   if (options.entry === 'decode' && options.steps === undefined)
     badUsage('missing-flag', '--entry decode needs --steps', 'say how many tokens to generate: --steps 16');
-  if (options.entry === 'prefill' && options.steps !== undefined)
+  if (options.entry === 'gradients' && (options.device !== 'ref' || isBundle(path)))
+    badUsage(
+      'conflict',
+      '--entry gradients runs a model file in the reference interpreter',
+      'give the model file and --device ref',
+    );
+  if (options.entry !== 'decode' && options.steps !== undefined)
     badUsage('conflict', '--steps is for --entry decode', 'leave --steps out, or use --entry decode');
   if (options.device !== 'ref' && (options.capture.length > 0 || options.numerics))
     badUsage(
@@ -24,7 +30,7 @@ export function checkRequest(path: string, options: RunOptions): void {
       `leave it out, or use --device ref`,
     );
   checkEmulatorFlags(path, options);
-  if (options.entry === 'decode' && options.capture.length > 0)
+  if (options.entry !== 'prefill' && options.capture.length > 0)
     badUsage('conflict', '--capture is for --entry prefill', 'capture the prompt with --entry prefill');
   refuseSame(options.output, [path, options.input, options.weights]);
   checkWritable(options.output);

@@ -234,6 +234,7 @@ test('every op of the IR is reached', () => {
   const made = [
     ...['launch', 'rms_norm_quantize', 'silu_mul_quantize', 'scatter_add', 'grouped_wgrad'],
     ...['gather_choices', 'scatter_choices', 'group_choices', 'ungroup_choices', 'attention_gradient'],
+    ...['cross_entropy', 'cross_entropy_gradient'],
   ];
   expect(opNames().filter((op) => !reached.has(op) && !made.includes(op))).toEqual([]);
 });

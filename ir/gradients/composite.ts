@@ -93,6 +93,14 @@ export const compositeGradients = {
     const { scale, causal, window } = attributes as Readonly<Record<string, Attributes[string]>>;
     return [...b.op('attention_gradient', [q, k, v, at, d!], { scale, causal, window }), null];
   }),
+  cross_entropy: rule(({ b, operands: [logits, targets], upstream: [d] }) => [
+    b.one('cross_entropy_gradient', [logits, targets, d!]),
+    null,
+  ]),
+  cross_entropy_gradient: none(
+    'gradients of gradients are not known for cross_entropy',
+    'write the loss with softmax and log where second derivatives are needed',
+  ),
   attention_gradient: none(
     'gradients of gradients are not known for attention',
     'write attention with einsum and softmax where second derivatives are needed',

@@ -24,7 +24,9 @@ const extreme = rule(({ b, operands: [x], results: [y], upstream: [d], attribute
 
 export const reductionGradients = {
   sum: rule(({ b, operands: [x], upstream: [d], attributes }) => [
-    hasGradient(x) ? spreadTo(b, d!, tensorOf(x), kept(x, attributes)) : null,
+    hasGradient(x)
+      ? spreadTo(b, d!, { ...tensorOf(x), dtype: tensorOf(d!).dtype }, kept(x, attributes))
+      : null,
   ]),
   max_over: extreme,
   min_over: extreme,

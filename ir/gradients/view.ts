@@ -1,8 +1,12 @@
 // Gradients of ops that move elements: the same movement backwards, with sums where elements were repeated.
 import type { Value } from '../module.ts';
+import type { TensorType } from '../types.ts';
 import { fill, tensorOf } from '../ops/composite.ts';
 import { integerOf, numbersOf } from '../ops/support.ts';
 import { constant, gradientType, hasGradient, rule, type Gradient } from './rule.ts';
+
+/** The operand's dims in the gradient's dtype: weights' gradients are wider than weights. */
+const like = (x: Value, d: Value): TensorType => ({ ...tensorOf(x), dtype: tensorOf(d).dtype });
 
 const axesWithout = (rank: number, axes: readonly number[]): number[] =>
   Array.from({ length: rank }, (_, i) => i).filter((i) => !axes.includes(i));
@@ -16,7 +20,7 @@ export const viewGradients = {
     const repeated = axesWithout(tensorOf(y).dims.length, numbersOf(attributes, 'axes'));
     return [repeated.length === 0 ? d! : b.one('sum', [d!], { axes: repeated })];
   }),
-  reshape: rule(({ b, operands: [x], upstream: [d] }) => [b.one('reshape', [d!], {}, tensorOf(x))]),
+  reshape: rule(({ b, operands: [x], upstream: [d] }) => [b.one('reshape', [d!], {}, like(x, d!))]),
   transpose: rule(({ b, upstream: [d], attributes }) => {
     const order = numbersOf(attributes, 'order');
     return [b.one('transpose', [d!], { order: order.map((_, axis) => order.indexOf(axis)) })];

@@ -4,6 +4,7 @@ import { attentionOps } from './attention.ts';
 import { compositeOps } from './composite.ts';
 import { contractionOps } from './contraction.ts';
 import type { OpDefinition } from './define.ts';
+import { lossOps } from './loss.ts';
 import { pointwiseOps } from './pointwise.ts';
 import { reductionOps } from './reduction.ts';
 import { routingOps } from './routing.ts';
@@ -21,6 +22,7 @@ const all = {
   ...compositeOps,
   ...attentionOps,
   ...adjointOps,
+  ...lossOps,
   ...routingOps,
   ...stateOps,
   ...structureOps,

@@ -12,8 +12,8 @@ import {
   type TensorToWrite,
 } from '../../../runtime/safetensors.ts';
 import { compileModule } from '../../compile.ts';
-import { runPipeline } from '../../pass.ts';
-import { inferencePasses } from '../../pipeline.ts';
+import { runPipeline, type Pass } from '../../pass.ts';
+import { gradientPasses, inferencePasses } from '../../pipeline.ts';
 import { Capture } from '../capture.ts';
 import { CheckpointWeights, compareCheckpoint, isFp8Checkpoint } from '../checkpoint-weights.ts';
 import { PassObserver } from '../dumps.ts';
@@ -30,6 +30,7 @@ import { showTimings } from '../report.ts';
 import type { Executable } from '../plan-runner.ts';
 import { argmax, Driver, interpreted, type Execute } from '../run-entries.ts';
 import { readInputs, vocabularyOf, type RunInputs, type TokenIds } from '../run-inputs.ts';
+import { gradientsEntry, runGradients, withGradients } from '../run-gradients.ts';
 import { checkRequest } from '../run-request.ts';
 import { loadTarget } from '../targets.ts';
 import { Timings } from '../timings.ts';
@@ -42,7 +43,7 @@ export async function run(session: Session, path: string, options: RunOptions): 
   if (options.reproducer !== undefined) crash.reproducer = options.reproducer;
   checkRequest(path, options);
   const timings = new Timings();
-  const observer = new PassObserver(options, inferencePasses(), terminal, timings);
+  const observer = new PassObserver(options, passesFor(options), terminal, timings);
   // Opened first: its kind decides the precision. What is wrong with it, the model and the inputs is told together.
   let checkpoint: Checkpoint | undefined;
   try {
@@ -87,6 +88,9 @@ export async function run(session: Session, path: string, options: RunOptions): 
   }
 }
 
+const passesFor = ({ entry }: RunOptions): readonly Pass[] =>
+  entry === gradientsEntry ? gradientPasses() : inferencePasses();
+
 interface Modules {
   /** As the author wrote it; of a bundle as it is after all passes. */
   readonly traced: Module;
@@ -105,7 +109,8 @@ async function modules(
 ): Promise<Modules> {
   const { terminal, crash } = session;
   const device = options.device !== 'ref';
-  const needed = options.entry === 'decode' ? ['prefill', 'decode'] : ['prefill'];
+  const gradients = options.entry === gradientsEntry;
+  const needed = gradients ? ['loss'] : options.entry === 'decode' ? ['prefill', 'decode'] : ['prefill'];
   if (isBundle(path)) {
     const whole = await readBundle(path, terminal);
     const final = keepEntries(whole, needed);
@@ -113,14 +118,18 @@ async function modules(
   }
   const precision = options.precision ?? (checkpoint && isFp8Checkpoint(checkpoint) ? 'fp8' : 'f32');
   const whole = await timings.phase('load and trace', () =>
-    loadAndTrace(path, { precision, target: 'h800', set: options.set }, terminal),
+    loadAndTrace(
+      path,
+      { precision, target: 'h800', set: options.set, entries: gradients ? 'training' : 'inference' },
+      terminal,
+    ),
   );
   const traced = keepEntries(whole, needed);
   crash.module = traced;
   const target = await loadTarget('h800');
   observer.begin(traced, 'traced', 'dsvc opt 000-traced.dsir -o -');
   const result = await timings.phase('passes', () =>
-    runPipeline(traced, inferencePasses(), {
+    runPipeline(traced, passesFor(options), {
       target,
       disabled: new Set(options.disablePass),
       verifyEach: options.verifyEach,
@@ -129,6 +138,7 @@ async function modules(
   );
   // Why a fusion was declined is for those who compile; here only what is wrong matters.
   for (const d of result.diagnostics) if (d.severity !== 'note') terminal.report(d);
+  if (gradients) return { traced, final: withGradients(result.module) };
   if (!device) return { traced, final: result.module };
   const executable = await timings.phase('emit', () =>
     // The passes ran: only kernels and plan are still to be made.
@@ -160,6 +170,7 @@ function runEntry(
     ...(options.numerics ? { numerics: options.numerics } : {}),
     ...(capture ? { onOp: capture.onOp } : {}),
   };
+  if (options.entry === gradientsEntry) return runGradients(final, inputs.tokens, weights, settings);
   const { batch, length } = inputs.tokens;
   const steps = options.steps ?? 0;
   const execute = emulated ?? interpreted(final, weights, settings);

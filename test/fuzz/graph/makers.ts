@@ -9,8 +9,8 @@ import { sumMakers } from './make-sums.ts';
 import type { Maker } from './maker.ts';
 
 /** A maker, or why there is none. */
-/** Ops of backward passes, which no target has kernels for yet. */
-const backward = { not: 'stands in backward passes, for which there are no kernels yet' };
+/** Ops of training, which no target has kernels for yet. */
+const backward = { not: 'stands in training, for which there are no kernels yet' };
 
 export const makers: Readonly<Record<OpName, Maker | { readonly not: string }>> = {
   ...elementMakers,
@@ -27,6 +27,8 @@ export const makers: Readonly<Record<OpName, Maker | { readonly not: string }>> 
     scatter_choices: backward,
     group_choices: backward,
     ungroup_choices: backward,
+    cross_entropy: backward,
+    cross_entropy_gradient: backward,
   },
 };
 

@@ -314,4 +314,5 @@ export const rules: Readonly<Record<OpName, Rule>> = {
   // Never generated: makers.ts says why.
   ...{ scatter_add: none, grouped_wgrad: none, attention_gradient: none, gather_choices: none },
   ...{ scatter_choices: none, group_choices: none, ungroup_choices: none },
+  ...{ cross_entropy: none, cross_entropy_gradient: none },
 };
