@@ -40,9 +40,10 @@ const cumsum: Maker = (d) => {
   const size = d.size(x) * elements([x.type.dims[axis]]);
   if (d.comfortable(x.type.dtype, size)) d.one('cumsum', [x], { axis }, null, size);
 };
+// Not of rows grouped by expert: those that are not in use hold anything, and the place of an anything is no address.
 const top_k: Maker = (d) => {
   const x = d.draw(
-    (t) => floats(t) && t.dims.at(-1)?.size != null,
+    (t) => floats(t) && t.dims.at(-1)?.size != null && t.dims.every(mixable),
     () => tensor(d.dtype, [dim('tokens'), dim(null, 16)]),
   );
   d.op(
