@@ -9,7 +9,7 @@ import { madeOps } from './makers.ts';
 const core = existsSync(join(import.meta.dirname, '../../../build/native/dsvc_core.node'));
 const [first, count] = [
   Number(process.env.DSVC_FUZZ_SEED ?? 10_000),
-  Number(process.env.DSVC_FUZZ_RUNS ?? 5000),
+  Number(process.env.DSVC_FUZZ_RUNS ?? 2000),
 ];
 
 test.skipIf(!core)(`${count} random modules from seed ${first}`, { timeout: 3_600_000 }, () => {
