@@ -109,7 +109,7 @@ describe.skipIf(missing !== null)('a host program of the driver API', () => {
       'done',
     ]);
     expect(stderr).toContain(
-      'cuTensorMapEncodeTiled: globalStrides[0] is 408 bytes\nfix: strides are multiples of 16 bytes',
+      'cuTensorMapEncodeTiled: the tensor map has a stride of 408 bytes for dimension 1\nfix: strides are multiples of 16 bytes',
     );
     expect(stderr).toMatch(
       /error\[emu\/out-of-bounds\]: the box touches[^\n]*\n  --> module\.ptx:\d+:\d+\n\d+ \|  cp\.async\.bulk\.tensor\.2d/,
