@@ -1,5 +1,6 @@
 // A plan file as bytes: little-endian, without padding. Strings stand in a table at the front, so the rest is written
 // first. read.ts and runtime/core/plan/load.cpp read it.
+import { ByteWriter } from '../../ir/byte-stream.ts';
 import {
   bases,
   mapSwizzles,
@@ -21,49 +22,16 @@ import {
   type PlanFile,
 } from './form.ts';
 
-class Writer {
-  #bytes = new Uint8Array(1 << 14);
-  #view = new DataView(this.#bytes.buffer);
-  #length = 0;
-
-  // May replace the arrays: it is called before they are named.
-  #room(count: number): number {
-    const at = this.#length;
-    if (at + count > this.#bytes.length) {
-      const grown = new Uint8Array(Math.max(at + count, 2 * this.#bytes.length));
-      grown.set(this.#bytes.subarray(0, at));
-      this.#bytes = grown;
-      this.#view = new DataView(grown.buffer);
-    }
-    this.#length = at + count;
-    return at;
-  }
-
-  u8(value: number): void {
-    const at = this.#room(1);
-    this.#bytes[at] = value;
-  }
-  u32(value: number): void {
+/** Refuses what does not fit: a plan that is cut would run somewhere else. */
+class Writer extends ByteWriter {
+  override u32(value: number): void {
     if (!Number.isInteger(value) || value < 0 || value > none)
       throw new RangeError(`plan file: ${value} is no u32`);
-    const at = this.#room(4);
-    this.#view.setUint32(at, value, true);
+    super.u32(value);
   }
-  u64(value: number): void {
+  override u64(value: number): void {
     if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`plan file: ${value} is no u64`);
-    const at = this.#room(8);
-    this.#view.setBigUint64(at, BigInt(value), true);
-  }
-  raw(bytes: Uint8Array): void {
-    const at = this.#room(bytes.length);
-    this.#bytes.set(bytes, at);
-  }
-  each<T>(items: readonly T[], write: (item: T) => void): void {
-    this.u32(items.length);
-    for (const item of items) write(item);
-  }
-  take(): Uint8Array {
-    return this.#bytes.slice(0, this.#length);
+    super.u64(value);
   }
 }
 

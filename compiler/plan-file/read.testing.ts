@@ -1,5 +1,6 @@
 // A plan file from its bytes, for tests. The C++ loader is the one that has to be wary of broken bytes; here they end in
 // an Error.
+import { ByteReader } from '../../ir/byte-stream.ts';
 import {
   bases,
   mapSwizzles,
@@ -20,60 +21,16 @@ import {
   type PlanFile,
 } from './form.ts';
 
-class Reader {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  #at = 0;
-  strings: string[] = [];
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  #skip(count: number): number {
-    const at = this.#at;
-    if (at + count > this.#bytes.length) throw new Error('plan file: it ends too early');
-    this.#at = at + count;
-    return at;
-  }
-  u8(): number {
-    return this.#bytes[this.#skip(1)];
-  }
-  u32(): number {
-    return this.#view.getUint32(this.#skip(4), true);
-  }
-  u64(): number {
-    return Number(this.#view.getBigUint64(this.#skip(8), true));
-  }
-  flag(): boolean {
-    return this.u8() !== 0;
-  }
-  text(count: number): string {
-    const at = this.#skip(count);
-    return new TextDecoder().decode(this.#bytes.subarray(at, at + count));
-  }
-  each<T>(read: () => T): T[] {
-    return Array.from({ length: this.u32() }, read);
-  }
-  of<T>(list: readonly T[]): T {
-    const index = this.u8();
-    if (index >= list.length) throw new Error(`plan file: there is no choice ${index}`);
-    return list[index];
-  }
-  string(): string {
-    const index = this.u32();
-    if (index >= this.strings.length) throw new Error(`plan file: there is no string ${index}`);
-    return this.strings[index];
-  }
-  end(): void {
-    if (this.#at !== this.#bytes.length) throw new Error('plan file: bytes follow its end');
+/** Sizes of plans are numbers. */
+class Reader extends ByteReader {
+  size(): number {
+    return Number(this.u64());
   }
 }
 
 const extent = (r: Reader): FileExtent => ({
-  constant: r.u64(),
-  terms: r.each(() => ({ dim: r.u32(), factor: r.u64() })),
+  constant: r.size(),
+  terms: r.each(() => ({ dim: r.u32(), factor: r.size() })),
 });
 
 const type = (r: Reader): FileType => ({
@@ -88,14 +45,14 @@ const type = (r: Reader): FileType => ({
 
 const value = (r: Reader): FileValue => ({
   type: r.u32(),
-  places: r.each(() => ({ base: r.of(bases), index: r.u32(), offset: r.u64() })),
+  places: r.each(() => ({ base: r.of(bases), index: r.u32(), offset: r.size() })),
 });
 
 function parameter(r: Reader): FileParameter {
   const kind = r.of(parameterKinds);
   const at = r.u32();
   if (kind === 'u32') return { kind, at, dim: r.u32() };
-  const array = { at, value: r.u32(), component: r.u32(), offset: r.u64() };
+  const array = { at, value: r.u32(), component: r.u32(), offset: r.size() };
   if (kind === 'pointer') return { kind, ...array };
   return {
     ...{ kind, ...array, element: r.u8(), swizzle: r.of(mapSwizzles) },
@@ -111,9 +68,9 @@ const kernel = (r: Reader): FileKernel => ({
   cluster: [r.u32(), r.u32(), r.u32()],
   dynamicSharedBytes: r.u32(),
   parameterBytes: r.u32(),
-  scratchBytes: r.u64(),
-  grid: r.each(() => ({ extent: extent(r), per: r.u64() })),
-  atMost: r.u64(),
+  scratchBytes: r.size(),
+  grid: r.each(() => ({ extent: extent(r), per: r.size() })),
+  atMost: r.size(),
   parameters: r.each(() => parameter(r)),
 });
 
@@ -129,7 +86,7 @@ function step(r: Reader): FileStep {
   if (kind === 'launch')
     return { kind, at, kernel: r.u32(), operands: r.u32(), values: r.each(() => value(r)) };
   return {
-    ...{ kind, at, function: r.u32(), start: r.u32(), stop: r.u32(), arena: r.u64() },
+    ...{ kind, at, function: r.u32(), start: r.u32(), stop: r.u32(), arena: r.size() },
     operands: r.each(() => operand(r)),
   };
 }
@@ -138,32 +95,32 @@ const fn = (r: Reader): FileFunction => ({
   name: r.string(),
   isEntry: r.flag(),
   arguments: r.each(() => ({ name: r.string(), type: r.u32(), inout: r.flag() })),
-  arenaBytes: r.u64(),
+  arenaBytes: r.size(),
   steps: r.each(() => step(r)),
   results: r.each(() => value(r)),
 });
 
 /** Throws an Error for bytes that are no plan file. */
 export function readPlanFile(bytes: Uint8Array): PlanFile {
-  const r = new Reader(bytes);
+  const r = new Reader(bytes, 'plan file');
   if (r.text(4) !== planFileMagic) throw new Error('plan file: it does not start with its mark');
   const version = r.u32();
   if (version !== planFileVersion) throw new Error(`plan file: format ${version}`);
   r.strings = r.each(() => r.text(r.u32()));
   const dims = r.each(() => {
-    const [name, bound, of] = [r.string(), r.u64(), r.u32()];
+    const [name, bound, of] = [r.string(), r.size(), r.u32()];
     if (of === none) return { name, bound };
-    return { name, bound, ragged: { of, per: r.u64(), groups: r.u64(), align: r.u64() } };
+    return { name, bound, ragged: { of, per: r.size(), groups: r.size(), align: r.size() } };
   });
   const types = r.each(() => type(r));
   const states = r.each(() => ({ name: r.string(), policy: r.string(), page: r.u32() }));
   const weights = r.each(() => {
     const [name, weightType, isLayered, first, count] = [r.string(), r.u32(), r.flag(), r.u32(), r.u32()];
     const layers = isLayered ? ([first, first + count] as const) : null;
-    return { name, type: weightType, layers, offset: r.u64(), stride: r.u64() };
+    return { name, type: weightType, layers, offset: r.size(), stride: r.size() };
   });
   const file: PlanFile = {
-    ...{ dims, types, states, weights, weightBytes: r.u64() },
+    ...{ dims, types, states, weights, weightBytes: r.size() },
     kernels: r.each(() => kernel(r)),
     functions: r.each(() => fn(r)),
   };

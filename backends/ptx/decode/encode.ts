@@ -1,5 +1,6 @@
 // A decoded program as bytes: little-endian, without padding. The string table stands at the front, so the rest is
 // written first.
+import { ByteWriter } from '../../../ir/byte-stream.ts';
 import {
   formatVersion,
   immediateForms,
@@ -13,63 +14,13 @@ import {
   type Signature,
 } from './program.ts';
 
-class Writer {
-  #bytes = new Uint8Array(1 << 16);
-  #view = new DataView(this.#bytes.buffer);
-  #length = 0;
-
-  #room(count: number): number {
-    const at = this.#length;
-    if (at + count > this.#bytes.length) {
-      const grown = new Uint8Array(Math.max(at + count, 2 * this.#bytes.length));
-      grown.set(this.#bytes.subarray(0, at));
-      this.#bytes = grown;
-      this.#view = new DataView(grown.buffer);
-    }
-    this.#length = at + count;
-    return at;
-  }
-
-  u8(value: number): void {
-    const at = this.#room(1);
-    this.#bytes[at] = value;
-  }
-  u16(value: number): void {
-    const at = this.#room(2);
-    this.#view.setUint16(at, value, true);
-  }
-  u32(value: number): void {
-    const at = this.#room(4);
-    this.#view.setUint32(at, value, true);
-  }
-  u64(value: number | bigint): void {
-    const at = this.#room(8);
-    this.#view.setBigUint64(at, BigInt.asUintN(64, BigInt(value)), true);
-  }
-  flag(value: boolean): void {
-    this.u8(value ? 1 : 0);
-  }
-  raw(bytes: Uint8Array): void {
-    const at = this.#room(bytes.length);
-    this.#bytes.set(bytes, at);
-  }
-  /** A count, then each. */
-  each<T>(items: readonly T[], write: (item: T) => void): void {
-    this.u32(items.length);
-    for (const item of items) write(item);
-  }
-  take(): Uint8Array {
-    return this.#bytes.slice(0, this.#length);
-  }
-}
-
 const kindNumber = Object.fromEntries(operandKinds.map((kind, i) => [kind, i])) as Record<
   DecodedOperand['kind'],
   number
 >;
 
 class Encoder {
-  readonly #out = new Writer();
+  readonly #out = new ByteWriter();
   readonly #strings = new Map<string, number>();
 
   program(p: DecodedProgram): Uint8Array {
@@ -85,7 +36,7 @@ class Encoder {
     out.each(p.variables, (v) => this.#variable(v));
     out.each(p.functions, (f) => this.#function(f));
 
-    const front = new Writer();
+    const front = new ByteWriter();
     const utf8 = new TextEncoder();
     front.raw(utf8.encode('DPTX'));
     front.u32(formatVersion);

@@ -1,5 +1,6 @@
 // A decoded program from its bytes, for tests and `dsvc emu --print`. The C++ loader is the one that has to be wary of
 // broken bytes; here they end in an Error.
+import { ByteReader } from '../../../ir/byte-stream.ts';
 import {
   formatVersion,
   immediateForms,
@@ -13,62 +14,7 @@ import {
   type Signature,
 } from './program.ts';
 
-class Reader {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  #at = 0;
-  strings: string[] = [];
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  #skip(count: number): number {
-    const at = this.#at;
-    if (at + count > this.#bytes.length) throw new Error('decoded program: it ends too early');
-    this.#at = at + count;
-    return at;
-  }
-  u8(): number {
-    return this.#bytes[this.#skip(1)];
-  }
-  u16(): number {
-    return this.#view.getUint16(this.#skip(2), true);
-  }
-  u32(): number {
-    return this.#view.getUint32(this.#skip(4), true);
-  }
-  u64(): bigint {
-    return this.#view.getBigUint64(this.#skip(8), true);
-  }
-  i64(): bigint {
-    return this.#view.getBigInt64(this.#skip(8), true);
-  }
-  flag(): boolean {
-    return this.u8() !== 0;
-  }
-  raw(count: number): Uint8Array {
-    const at = this.#skip(count);
-    return this.#bytes.slice(at, at + count);
-  }
-  some<T>(count: number, read: () => T): T[] {
-    return Array.from({ length: count }, read);
-  }
-  each<T>(read: () => T): T[] {
-    return this.some(this.u32(), read);
-  }
-  string(): string {
-    const index = this.u32();
-    if (index >= this.strings.length) throw new Error(`decoded program: there is no string ${index}`);
-    return this.strings[index];
-  }
-  end(): void {
-    if (this.#at !== this.#bytes.length) throw new Error('decoded program: bytes follow its end');
-  }
-}
-
-function operandOf(r: Reader): DecodedOperand {
+function operandOf(r: ByteReader): DecodedOperand {
   const number = r.u8();
   const kind = operandKinds[number];
   switch (kind) {
@@ -104,7 +50,7 @@ function operandOf(r: Reader): DecodedOperand {
   }
 }
 
-function instructionOf(r: Reader): DecodedInstruction {
+function instructionOf(r: ByteReader): DecodedInstruction {
   const mnemonic = r.u16();
   const modifiers = r.some(r.u8(), () => r.u16());
   const guard = r.u8();
@@ -119,7 +65,7 @@ function instructionOf(r: Reader): DecodedInstruction {
   };
 }
 
-const parametersOf = (r: Reader): DecodedParameter[] =>
+const parametersOf = (r: ByteReader): DecodedParameter[] =>
   r.each(() => ({
     name: r.string(),
     type: r.u8(),
@@ -128,9 +74,9 @@ const parametersOf = (r: Reader): DecodedParameter[] =>
     offset: Number(r.u64()),
   }));
 
-const signatureOf = (r: Reader): Signature => ({ parameters: parametersOf(r), returns: parametersOf(r) });
+const signatureOf = (r: ByteReader): Signature => ({ parameters: parametersOf(r), returns: parametersOf(r) });
 
-const variableOf = (r: Reader): DecodedVariable => ({
+const variableOf = (r: ByteReader): DecodedVariable => ({
   name: r.string(),
   space: r.u8(),
   align: r.u32(),
@@ -146,7 +92,7 @@ const variableOf = (r: Reader): DecodedVariable => ({
   })),
 });
 
-const functionOf = (r: Reader): DecodedFunction => ({
+const functionOf = (r: ByteReader): DecodedFunction => ({
   name: r.string(),
   isEntry: r.flag(),
   isExtern: r.flag(),
@@ -171,7 +117,7 @@ const functionOf = (r: Reader): DecodedFunction => ({
 
 /** Reads what `encodeProgram` wrote. Throws an Error on anything else. */
 export function readProgram(bytes: Uint8Array): DecodedProgram {
-  const r = new Reader(bytes);
+  const r = new ByteReader(bytes, 'decoded program');
   const utf8 = new TextDecoder();
   if (utf8.decode(r.raw(4)) !== 'DPTX') throw new Error('decoded program: it does not begin with DPTX');
   const version = r.u32();
