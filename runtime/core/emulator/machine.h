@@ -35,7 +35,6 @@ struct Options {
   bool tensorCoreExact = true;
   bool stopAtError = true;
   bool statistics = false;  // count by opcode (slower)
-  bool weakMemory = true;   // with a seed: plain writes become visible late
   bool checked() const { return !checks.empty(); }
   bool checks_(const std::string& name) const;
 };

@@ -40,7 +40,8 @@ const cumsum: Maker = (d) => {
   const size = d.size(x) * elements([x.type.dims[axis]]);
   if (d.comfortable(x.type.dtype, size)) d.one('cumsum', [x], { axis }, null, size);
 };
-// Not of rows grouped by expert: those that are not in use hold anything, and the place of an anything is no address.
+// Not of rows grouped by expert: those that are not in use hold what nobody wrote. The kernel takes an element of such a
+// row, inside of it whatever it holds, and the emulator rightly says where that address came from.
 const top_k: Maker = (d) => {
   const x = d.draw(
     (t) => floats(t) && t.dims.at(-1)?.size != null && t.dims.every(mixable),

@@ -7,7 +7,7 @@ namespace dsvc::emulator {
 
 std::unique_ptr<Checks> makeChecks(Machine& machine) {
   std::vector<std::unique_ptr<Checks>> list;
-  if (machine.options.weakMemory && machine.options.seed) list.push_back(makeLateWrites(machine));
+  if (machine.options.seed) list.push_back(makeLateWrites(machine));
   if (machine.options.statistics) {
     list.push_back(makeCounters(machine));
     list.push_back(makeNotes(machine));
