@@ -16,38 +16,11 @@ import {
 } from '../../ir/module.ts';
 import { repeatPlan, type RepeatMode } from '../../ir/ops/structure.ts';
 import { fill, tensorOf } from '../../ir/ops/composite.ts';
-import { dimsOf, tensor, type TensorType } from '../../ir/types.ts';
+import { tensor, type TensorType } from '../../ir/types.ts';
 import { dropDead } from '../rewrite.ts';
+import { gradientAttributes, type GradientOf } from './named.ts';
+import { freeValues, withArguments, withRaggedAgain } from './residuals.ts';
 import { Cotangents, dependents, ownDType, reverse } from './reverse.ts';
-
-/** Where a weight's gradient is: a result of the entry, for one weight or stacked over layers. */
-export interface GradientOf {
-  /** The official name; `{i}` is the layer where the result is stacked over layers. */
-  readonly name: string;
-  /** The first layer; null when it is not stacked. */
-  readonly start: number | null;
-  /** Shape of one weight in the checkpoint. */
-  readonly stored: readonly number[];
-}
-
-/** Names of the attributes of an entry of gradients: one element for each result after the loss. */
-export const gradientAttributes = {
-  names: 'gradients',
-  starts: 'gradient_starts',
-  shapes: 'gradient_shapes',
-} as const;
-
-/** What the attributes of an entry say about its results after the first. */
-export function gradientsOf(f: Function): readonly GradientOf[] {
-  const names = (f.attributes[gradientAttributes.names] ?? []) as readonly string[];
-  const starts = (f.attributes[gradientAttributes.starts] ?? []) as readonly number[];
-  const shapes = (f.attributes[gradientAttributes.shapes] ?? []) as readonly string[];
-  return names.map((name, i) => ({
-    name,
-    start: starts[i] < 0 ? null : starts[i],
-    stored: shapes[i].split('x').map(Number),
-  }));
-}
 
 /**
  * Adds an entry `name` that gives the first result of `entry`, the loss (one f32 element), and the gradient of every
@@ -361,58 +334,3 @@ class Autodiff {
 
 const indices = (modes: readonly RepeatMode[], mode: RepeatMode): readonly number[] =>
   modes.flatMap((m, i) => (m === mode ? [i] : []));
-
-/**
- * A routing and its rows, whose number every layer chooses, cannot be stacked over layers: the backward body makes them
- * again, from the tokens' values that they came from.
- */
-function withRaggedAgain(
-  body: Function,
-  f: Function,
-  args: readonly Value[],
-  ragged: ReadonlySet<string>,
-): Function {
-  const isRagged = (v: Value): boolean =>
-    v.type.kind === 'routing' || dimsOf(v.type).some((d) => d.size === null && ragged.has(d.name!));
-  const needed = new Set([...freeValues(body, new Set(args))].filter(isRagged));
-  const again: Op[] = [];
-  for (const op of f.body.toReversed()) {
-    if (!op.results.some((r) => needed.has(r))) continue;
-    again.unshift(op);
-    op.operands.filter(isRagged).forEach((v) => needed.add(v));
-  }
-  return again.length === 0 ? body : { ...body, body: [...again, ...body.body] };
-}
-
-/** Values that a body reads and does not make, in the order of their first use. */
-function freeValues(f: Function, own: ReadonlySet<Value>): Set<Value> {
-  const made = new Set(own);
-  const free = new Set<Value>();
-  const read = (v: Value): void => {
-    if (!made.has(v)) free.add(v);
-  };
-  for (const op of f.body) {
-    op.operands.forEach(read);
-    for (const r of op.results) made.add(r);
-  }
-  f.results.forEach(read);
-  return free;
-}
-
-/** The function with what it read freely as arguments behind `args`; weights stay declarations. */
-function withArguments(
-  f: Function,
-  args: readonly Value[],
-  free: readonly Value[],
-  declarations: readonly Declaration[],
-): Function {
-  const stand = new Map(free.map((v): [Value, Value] => [v, { ...v, source: 'argument' }]));
-  const now = (v: Value): Value => stand.get(v) ?? v;
-  return dropDead({
-    ...f,
-    arguments: [...args, ...free.map(now)].map((value) => ({ value, inout: false })),
-    declarations,
-    body: f.body.map((op) => ({ ...op, operands: op.operands.map(now) })),
-    results: f.results.map(now),
-  });
-}

@@ -1,7 +1,35 @@
 // Gradients under the official names: what is stacked over layers and experts, one tensor for each again.
 import type { TensorData } from '../../ir/interpret/values.ts';
 import type { Function } from '../../ir/module.ts';
-import { gradientsOf } from './differentiate.ts';
+
+/** Where a weight's gradient is: a result of the entry, for one weight or stacked over layers. */
+export interface GradientOf {
+  /** The official name; `{i}` is the layer where the result is stacked over layers. */
+  readonly name: string;
+  /** The first layer; null when it is not stacked. */
+  readonly start: number | null;
+  /** Shape of one weight in the checkpoint. */
+  readonly stored: readonly number[];
+}
+
+/** Names of the attributes of an entry of gradients: one element for each result after the loss. */
+export const gradientAttributes = {
+  names: 'gradients',
+  starts: 'gradient_starts',
+  shapes: 'gradient_shapes',
+} as const;
+
+/** What the attributes of an entry say about its results after the first. */
+export function gradientsOf(f: Function): readonly GradientOf[] {
+  const names = (f.attributes[gradientAttributes.names] ?? []) as readonly string[];
+  const starts = (f.attributes[gradientAttributes.starts] ?? []) as readonly number[];
+  const shapes = (f.attributes[gradientAttributes.shapes] ?? []) as readonly string[];
+  return names.map((name, i) => ({
+    name,
+    start: starts[i] < 0 ? null : starts[i],
+    stored: shapes[i].split('x').map(Number),
+  }));
+}
 
 export interface NamedGradient {
   /** The checkpoint's name of the parameter. */
